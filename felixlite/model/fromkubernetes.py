@@ -1,0 +1,210 @@
+"""Kubernetes' own Node and Pod as the Calico resources they stand for, and what of a Node is written back. Pure.
+
+On Kubernetes there is no object of Calico for a node or a workload: Node is core/v1 Node with annotations, and a
+WorkloadEndpoint is what a Pod says (reference 2.5, 2.6).  The Kubernetes store gives these documents out and takes
+Nodes back as annotations; validation comes afterwards, as for any document.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from hashlib import sha1
+from typing import Any
+
+from felixlite.model.kinds import CALICO_VERSION
+
+Document = dict[str, Any]
+Given = Mapping[str, Any]
+
+PREFIX = "projectcalico.org/"
+LABELS, INTERFACES = f"{PREFIX}labels", f"{PREFIX}Interfaces"
+POD_IP, POD_IPS = "cni.projectcalico.org/podIP", "cni.projectcalico.org/podIPs"
+CONTAINER_ID = "cni.projectcalico.org/containerID"
+SPOOFING = "cni.projectcalico.org/allowedSourcePrefixes"
+AWS_IPS = "vpc.amazonaws.com/pod-ips"
+
+# annotation (after the prefix) -> where in the Node
+NODE_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "IPv4Address": ("spec", "bgp", "ipv4Address"),
+    "IPv6Address": ("spec", "bgp", "ipv6Address"),
+    "ASNumber": ("spec", "bgp", "asNumber"),
+    "RouteReflectorClusterID": ("spec", "bgp", "routeReflectorClusterID"),
+    "IPv4IPIPTunnelAddr": ("spec", "bgp", "ipv4IPIPTunnelAddr"),
+    "IPv4VXLANTunnelAddr": ("spec", "ipv4VXLANTunnelAddr"),
+    "VXLANTunnelMACAddr": ("spec", "vxlanTunnelMACAddr"),
+    "IPv6VXLANTunnelAddr": ("spec", "ipv6VXLANTunnelAddr"),
+    "VXLANTunnelMACAddrV6": ("spec", "vxlanTunnelMACAddrV6"),
+    "IPv4WireguardInterfaceAddr": ("spec", "wireguard", "interfaceIPv4Address"),
+    "IPv6WireguardInterfaceAddr": ("spec", "wireguard", "interfaceIPv6Address"),
+    "WireguardPublicKey": ("status", "wireguardPublicKey"),
+    "WireguardPublicKeyV6": ("status", "wireguardPublicKeyV6"),
+}
+KEPT = ("name", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
+OURS = ("felixlite.io/accepts", "felixlite.io/sends")  # model/node.py reads them
+
+
+def node(kubernetes: Given) -> Document:
+    """The Node (v3) that a core/v1 Node stands for."""
+    metadata = kubernetes.get("metadata") or {}
+    annotations = metadata.get("annotations") or {}
+    name = metadata.get("name", "")
+    found: Document = {
+        "apiVersion": CALICO_VERSION,
+        "kind": "Node",
+        "metadata": {key: metadata[key] for key in KEPT if key in metadata}
+        | {"labels": {**(metadata.get("labels") or {}), **_mapping(annotations.get(LABELS))}}
+        | {"annotations": {key: annotations[key] for key in OURS if key in annotations}},
+        "spec": {"orchRefs": [{"orchestrator": "k8s", "nodeName": name}], "addresses": list(_addresses(kubernetes))},
+    }
+    for annotation, where in NODE_FIELDS.items():
+        if value := annotations.get(PREFIX + annotation):
+            _put(found, where, value)
+    if interfaces := _listed(annotations.get(INTERFACES)):
+        found["spec"]["interfaces"] = interfaces
+    if cidrs := (kubernetes.get("spec") or {}).get("podCIDRs"):
+        found.setdefault("status", {})["podCIDRs"] = cidrs
+    return found
+
+
+def node_annotations(ours: Given) -> dict[str, str | None]:
+    """What a Node (v3) is in the annotations of its core/v1 Node, for a merge patch: None takes one away."""
+    found: dict[str, str | None] = {}
+    for annotation, where in NODE_FIELDS.items():
+        value = _at(ours, where)
+        found[PREFIX + annotation] = None if value in (None, "") else str(value)
+    interfaces = _at(ours, ("spec", "interfaces"))
+    found[INTERFACES] = json.dumps(interfaces, separators=(",", ":")) if interfaces else None
+    theirs = (ours.get("metadata") or {}).get("annotations") or {}
+    return found | {key: theirs.get(key) for key in OURS}
+
+
+def endpoint(pod: Given) -> Document | None:
+    """The WorkloadEndpoint that a Pod stands for; None: it has none (not scheduled, on the host's network, no address)."""
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    addresses = pod_addresses(pod)
+    if not spec.get("nodeName") or spec.get("hostNetwork") or not addresses:
+        return None
+    annotations = metadata.get("annotations") or {}
+    name, namespace, account = (
+        metadata.get("name", ""),
+        metadata.get("namespace", ""),
+        spec.get("serviceAccountName", ""),
+    )
+    profiles = [f"kns.{namespace}", *([f"ksa.{namespace}.{account}"] if account else [])]
+    return {
+        "apiVersion": CALICO_VERSION,
+        "kind": "WorkloadEndpoint",
+        "metadata": {key: metadata[key] for key in KEPT if key in metadata}
+        | {
+            "name": endpoint_name(spec["nodeName"], "k8s", name, "eth0"),
+            "namespace": namespace,
+            "labels": {**(metadata.get("labels") or {}), **_own_labels(namespace, account)},
+        },
+        "spec": {
+            "orchestrator": "k8s",
+            "node": spec["nodeName"],
+            "pod": name,
+            "endpoint": "eth0",
+            "containerID": annotations.get(CONTAINER_ID, ""),
+            "serviceAccountName": account,
+            "ipNetworks": addresses,
+            "profiles": profiles,
+            "interfaceName": interface_name(namespace, name),
+            "ports": list(_ports(spec)),
+            "allowSpoofedSourcePrefixes": _listed(annotations.get(SPOOFING)),
+        },
+    }
+
+
+def pod_addresses(pod: Given) -> list[str]:
+    """The first that says: status.podIPs, status.podIP, the annotations of the CNI plugin, those of a cloud's."""
+    if _is_over(pod):
+        return []
+    status = pod.get("status") or {}
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    told = [entry.get("ip", "") for entry in status.get("podIPs") or ()]
+    for candidates in (
+        told,
+        [status.get("podIP") or ""],
+        (annotations.get(POD_IPS) or "").split(","),
+        [annotations.get(POD_IP) or ""],
+        (annotations.get(AWS_IPS) or "").split(","),
+    ):
+        if found := [_host(address.strip()) for address in candidates if address and address.strip()]:
+            return found
+    return []
+
+
+def _is_over(pod: Given) -> bool:
+    metadata = pod.get("metadata") or {}
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return True
+    given_back = (metadata.get("annotations") or {}).get(POD_IP) == ""
+    return bool(metadata.get("deletionTimestamp")) and given_back
+
+
+def endpoint_name(node_name: str, orchestrator: str, workload: str, interface: str) -> str:
+    """`node-k8s-pod-eth0`; a dash inside a part is doubled, so that the name has one reading."""
+    return "-".join(part.replace("-", "--") for part in (node_name, orchestrator, workload, interface))
+
+
+def interface_name(namespace: str, pod: str) -> str:
+    """The host's side of a pod's veth (reference 6.4)."""
+    return f"cali{sha1(f'{namespace}.{pod}'.encode(), usedforsecurity=False).hexdigest()[:11]}"
+
+
+def _own_labels(namespace: str, account: str) -> dict[str, str]:
+    found = {f"{PREFIX}namespace": namespace, f"{PREFIX}orchestrator": "k8s"}
+    return found | ({f"{PREFIX}serviceaccount": account} if account and len(account) < 63 else {})
+
+
+def _ports(spec: Given) -> Iterator[Document]:
+    for container in spec.get("containers") or ():
+        for port in container.get("ports") or ():
+            if port.get("containerPort"):
+                yield {
+                    "name": port.get("name", ""),
+                    "protocol": port.get("protocol", "TCP"),
+                    "port": port["containerPort"],
+                    "hostPort": port.get("hostPort", 0),
+                    "hostIP": port.get("hostIP", ""),
+                }
+
+
+def _addresses(kubernetes: Given) -> Iterator[Document]:
+    for one in (kubernetes.get("status") or {}).get("addresses") or ():
+        if one.get("type") in ("InternalIP", "ExternalIP") and one.get("address"):
+            yield {"address": one["address"], "type": one["type"]}
+
+
+def _host(address: str) -> str:
+    return address if "/" in address else f"{address}/{128 if ':' in address else 32}"
+
+
+def _put(document: Document, where: tuple[str, ...], value: object) -> None:
+    for step in where[:-1]:
+        document = document.setdefault(step, {})
+    document[where[-1]] = value
+
+
+def _at(document: Any, where: tuple[str, ...]) -> Any:
+    for step in where:
+        document = document.get(step) if isinstance(document, Mapping) else None
+    return document
+
+
+def _mapping(text: Any) -> dict[str, Any]:
+    found = _json(text)
+    return found if isinstance(found, dict) else {}
+
+
+def _listed(text: Any) -> list[Any]:
+    found = _json(text)
+    return found if isinstance(found, list) else []
+
+
+def _json(text: Any) -> Any:
+    """None for what is no JSON: an annotation that somebody spoiled is as good as none."""
+    try:
+        return json.loads(text) if text else None
+    except (TypeError, ValueError):
+        return None
