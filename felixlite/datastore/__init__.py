@@ -1,0 +1,31 @@
+"""Where the documents are: `connect` makes a Store of an address. Nothing is imported that the address does not need."""
+
+import os
+from collections.abc import Mapping
+
+from felixlite.datastore.store import Store
+from felixlite.errors import Misconfigured
+
+
+def connect(url: str, environ: Mapping[str, str] = os.environ) -> Store:
+    """memory://, file:///FOLDER, etcd://host:port[,host:port]?cacert=&cert=&key=&user=&passwordfile=
+
+    Talks to nobody yet: a server that is away is met by the first request.
+    """
+    scheme, colon, rest = url.partition("://")
+    match scheme if colon else "":
+        case "memory":
+            from felixlite.datastore.memory import MemoryStore
+
+            return MemoryStore()
+        case "file":
+            from felixlite.datastore.file import FileStore
+
+            return FileStore.at(rest)
+        case "etcd":
+            from felixlite.datastore.address import EtcdAddress
+            from felixlite.datastore.etcd import EtcdStore
+
+            return EtcdStore(EtcdAddress.parse(url, environ))
+    shown = f"{scheme}://..." if colon else url
+    raise Misconfigured(f"datastore {shown!r}: must be etcd://host:port, file:///absolute/folder or memory://")
