@@ -1,0 +1,201 @@
+"""What changes in the kernel, told as Changes; and a nudge when somebody else touched an object of ours.
+
+    first    Replace("links"), Replace("link_addresses"), InSync("kernel")
+    then     Put / Gone of single links and addresses, and touched("routes") and so on
+
+A notification that carries the port of one of our own writing sockets is our own echo and says nothing.  Where the
+kernel names no author (links, forwarding entries) a touch costs one reading of a small table and ends there.
+When the kernel had to drop notifications (ENOBUFS) everything is listed again and every table touched.
+
+`Picture` is the thinking part: bytes in, Changes and touches out.  `Events` owns the socket and the thread.
+"""
+
+import errno
+import os
+import select
+import struct
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from felixlite.addresses import Prefix
+from felixlite.kernel import messages, packetfilter, seen
+from felixlite.kernel.addresses import every_address
+from felixlite.kernel.host import Host
+from felixlite.kernel.links import OUR_NAMES, every_link
+from felixlite.kernel.netlink import Socket, attributes, each
+from felixlite.rows import ROUTE_PROTOCOL, RouteKey
+from felixlite.snapshot import Change, Gone, InSync, LinkState, Put, Replace
+
+SOURCE: Final = "kernel"
+# RTMGRP_: LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE
+_GROUPS: Final = 0x1 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_NDMSG = struct.Struct("=Bxxxi")
+_AF_BRIDGE: Final = 7
+_AT_ONCE: Final = 1000  # notifications that are gathered before anybody is told
+
+
+@dataclass(slots=True)
+class News:
+    """What a handful of notifications means."""
+
+    changes: list[Change] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+
+
+class Picture:
+    """The links and addresses as last told. `owns` says whether we have written the route with a key."""
+
+    def __init__(self, owns: Callable[[RouteKey], bool], ours: Collection[str] = OUR_NAMES) -> None:
+        self.owns = owns
+        self.ours = frozenset(ours)
+        self.links: dict[int, seen.SeenLink] = {}
+
+    def start(self, links: Collection[seen.SeenLink], addresses: Collection[seen.SeenAddress]) -> list[Change]:
+        """Everything anew."""
+        self.links = {link.state.index: link for link in links}
+        told = {link.state.name: self._told(link) for link in links}
+        held = {
+            (self.links[a.link].state.name, str(a.address)): a.subnet
+            for a in addresses
+            if a.link in self.links and not a.address.ip.is_link_local
+        }
+        return [Replace("links", told), Replace("link_addresses", held), InSync(SOURCE)]
+
+    def hear(self, data: bytes, news: News) -> None:
+        """One datagram of the kernel."""
+        for kind, _, _, start, end in each(data):
+            match kind:
+                case messages.NEW_LINK:
+                    self._link(seen.link(data, start, end), news)
+                case messages.DELETE_LINK:
+                    self._link_gone(seen.link(data, start, end), news)
+                case messages.NEW_ADDRESS | messages.DELETE_ADDRESS:
+                    if address := seen.address(data, start, end):
+                        self._address(address, news, there=kind == messages.NEW_ADDRESS)
+                case messages.NEW_ROUTE | messages.DELETE_ROUTE:
+                    if self._is_our_route(data, start, end):
+                        news.touched.add("routes")
+                case messages.NEW_NEIGHBOUR | messages.DELETE_NEIGHBOUR:
+                    self._neighbour(data, start, news)
+                case messages.NEW_RULE | messages.DELETE_RULE:
+                    news.touched.add("rules")
+
+    def _link(self, link: seen.SeenLink, news: News) -> None:
+        index, name = link.state.index, link.state.name
+        before = self.links.get(index)
+        if before == link:
+            return
+        self.links[index] = link
+        if before is not None:
+            news.touched.add("links")
+            if before.state.name != name:
+                news.changes.append(Gone("links", before.state.name))
+        news.changes.append(Put("links", name, self._told(link)))
+
+    def _link_gone(self, link: seen.SeenLink, news: News) -> None:
+        before = self.links.pop(link.state.index, None)
+        if before is None:
+            return
+        name = before.state.name
+        if not any(other.state.name == name for other in self.links.values()):
+            news.changes.append(Gone("links", name))
+        if name in self.ours:
+            news.touched.add("links")
+
+    def _told(self, link: seen.SeenLink) -> LinkState:
+        master = self.links.get(link.master)
+        return replace(link.state, master=master.state.name) if master else link.state
+
+    def _address(self, address: seen.SeenAddress, news: News, *, there: bool) -> None:
+        link = self.links.get(address.link)
+        if link is None or address.address.ip.is_link_local:
+            return  # every pod's link has one, and nothing is decided by it
+        name = link.state.name
+        key = (name, str(address.address))
+        news.changes.append(Put("link_addresses", key, address.subnet) if there else Gone("link_addresses", key))
+        if name in self.ours:
+            news.touched.add("addresses")
+        if not there:
+            # routes that have the address as their source, or a gateway in its subnet, went with it without a word
+            news.touched.add("routes")
+
+    def _neighbour(self, data: bytes, start: int, news: News) -> None:
+        family, index = _NDMSG.unpack_from(data, start)
+        if family != _AF_BRIDGE:
+            news.touched.add("neighbours")
+        elif index in self.links and self.links[index].state.name in self.ours:
+            news.touched.add("fdb")
+
+    def _is_our_route(self, data: bytes, start: int, end: int) -> bool:
+        family, length, _, _, table, protocol, _, _, _ = _RTMSG.unpack_from(data, start)
+        if protocol == ROUTE_PROTOCOL:
+            return True
+        found = attributes(data, start + 12, end)
+        prefix = Prefix(found.get(1, bytes(4 if family == 2 else 16)), length)
+        table = int.from_bytes(found[15], "little") if 15 in found else table
+        metric = int.from_bytes(found.get(6, b""), "little")
+        return self.owns(RouteKey(prefix, table, metric)) or (family == 10 and self.owns(RouteKey(prefix, table)))
+
+
+class Events:
+    """`put` and `touched` are called in the thread that runs `run`; `host` is the one that our tables write through."""
+
+    def __init__(
+        self,
+        host: Host,
+        put: Callable[[Sequence[Change]], Any],
+        touched: Callable[[str | None], Any],
+        owns: Callable[[RouteKey], bool] = lambda _: False,
+        other_ports: Collection[int] = (),
+    ) -> None:
+        self.put, self.touched = put, touched
+        self.picture = Picture(owns)
+        self._own = Host(host.namespace)  # a Host belongs to one thread
+        self._listener = Socket(host.namespace)
+        self._listener.filter(packetfilter.program([host.netlink.port, *other_ports]))
+        self._listener.join(_GROUPS)
+        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def run(self) -> None:
+        """Until stop(). Any error ends it, and with it the process."""
+        self._list()
+        os.set_blocking(self._listener.fileno(), False)
+        while True:
+            ready, _, _ = select.select([self._listener.fileno(), self._wake], [], [])
+            if self._wake in ready:
+                return
+            self._hear()
+
+    def stop(self) -> None:
+        os.write(self._waker, b"x")
+
+    def close(self) -> None:
+        """After the thread has ended."""
+        self._listener.close()
+        self._own.close()
+        os.close(self._wake)
+        os.close(self._waker)
+
+    def _list(self) -> None:
+        links = every_link(self._own).values()
+        self.put(self.picture.start(list(links), list(every_address(self._own))))
+
+    def _hear(self) -> None:
+        news = News()
+        try:
+            for _ in range(_AT_ONCE):
+                self.picture.hear(self._listener.receive(), news)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._list()
+            self.touched(None)
+            return
+        if news.changes:
+            self.put(news.changes)
+        for table in sorted(news.touched):
+            self.touched(table)

@@ -1,0 +1,173 @@
+"""The table of links: devices that we make (tunnels), and settings of devices that others make (`adopt`).
+
+Ours are the links with the names that we give to tunnels; these are removed when nobody wants them, except tunl0, which
+the kernel makes for itself with the ipip module and keeps.  Of an adopted link only what the row names is looked at and
+set; when nobody wants it any more it is left as it is.
+
+A vxlan device of our name with other settings is replaced (its settings cannot be changed in place).  A device of
+another name that holds our VNI belongs to somebody else: that is an error, said with its name.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from felixlite.kernel import messages, seen
+from felixlite.kernel.host import Host
+from felixlite.kernel.netlink import Message, Refused, attribute, each
+from felixlite.rows import Kind, Link, Vxlan
+
+OUR_NAMES: Final = frozenset({"tunl0", "vxlan.calico", "vxlan-v6.calico"})
+_KEPT: Final = frozenset({"tunl0"})
+_EVERY_LINK: Final = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + b"\x08\x00\x1d\x00\x08\x00\x00\x00"  # without statistics
+_TUNSETIFF, _TUNSETPERSIST, _IFF_TUN_NO_PI = 0x400454CA, 0x400454CB, 0x1001
+
+
+def every_link(host: Host) -> dict[str, seen.SeenLink]:
+    found = {}
+    for data in host.netlink.dump(messages.GET_LINK, _EVERY_LINK):
+        for kind, _, _, start, end in each(data):
+            if kind == messages.NEW_LINK:
+                link = seen.link(data, start, end)
+                found[link.state.name] = link
+    return found
+
+
+class Links:
+    name = "links"
+    guard = False
+
+    def __init__(self, host: Host, ours: Collection[str] = OUR_NAMES) -> None:
+        self.host = host
+        self.ours = frozenset(ours)
+        self._remade: set[str] = set()
+
+    def read(self) -> dict[str, Link]:
+        return self.read_for({})
+
+    def read_for(self, wanted: Mapping[str, Link]) -> dict[str, Link]:
+        """Our own links, and those that are wanted, told in the terms of the wanted row."""
+        found = every_link(self.host)
+        names = {link.state.index: name for name, link in found.items()}
+        return {
+            name: _row(link, wanted.get(name), names)
+            for name, link in found.items()
+            if name in wanted or (name in self.ours and name not in _KEPT)
+        }
+
+    def remade(self) -> set[str]:
+        """The devices made since the last question; whatever sat on one of that name before is gone."""
+        made, self._remade = self._remade, set()
+        return made
+
+    def upsert(self, items: Mapping[str, Link]) -> dict[str, Exception]:
+        """One after the other: there are few, and making one may need what another one is."""
+        failed: dict[str, Exception] = {}
+        for name, row in items.items():
+            try:
+                if row.kind != "adopt":
+                    self._make(name, row)
+                self.host.netlink.do(messages.set_link(name, up=row.up, mtu=row.mtu, mac=row.mac))
+            except OSError as error:
+                failed[name] = _explained(error, name)
+        return failed
+
+    def delete(self, keys: Collection[str]) -> dict[str, Exception]:
+        made = [name for name in keys if name in self.ours and name not in _KEPT]
+        return self.host.send(made, messages.delete_link, ignore=(errno.ENODEV,))
+
+    def _make(self, name: str, row: Link) -> None:
+        found = every_link(self.host)
+        there = found.get(name)
+        if there and there.state.kind != row.kind:
+            raise Refused(errno.EEXIST, f"link {name} is of kind {there.state.kind or 'hardware'}; remove it")
+        if row.kind == "tun":
+            self._make_tun(name)
+        elif row.vxlan:
+            self._make_vxlan(name, row, row.vxlan, found)
+        else:
+            # loading the module makes tunl0 itself, and then ours is refused because it exists
+            self.host.netlink.do(messages.new_link(name, row.kind), ignore=(errno.EEXIST,))
+
+    def _make_vxlan(self, name: str, row: Link, want: Vxlan, found: Mapping[str, seen.SeenLink]) -> None:
+        parent = self.host.index(want.parent)
+        asked = seen.SeenVxlan(want.vni, want.port, want.local, parent, learning=False)
+        there = found.get(name)
+        if there and there.vxlan == asked:
+            return
+        for other, link in found.items():
+            if other != name and link.vxlan and (link.vxlan.vni, link.vxlan.port) == (want.vni, want.port):
+                hint = f"link {other} already uses VNI {want.vni} on port {want.port}; remove it or choose another VNI"
+                raise Refused(errno.EEXIST, hint)
+        steps: list[Message] = [messages.delete_link(name)] if there else []
+        details = messages.vxlan(want.vni, want.port, want.local, parent)
+        self.host.netlink.do(*steps, messages.new_link(name, "vxlan", details, mtu=row.mtu, mac=row.mac))
+        self._remade.add(name)
+
+    def _make_tun(self, name: str) -> None:
+        """A tun device is made by whoever opens it (tun.c knows no rtnetlink); persistent, it stays after we close."""
+        with self.host.visiting():
+            device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN_NO_PI))
+            fcntl.ioctl(device, _TUNSETPERSIST, 1)
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # it is there, and somebody has it open
+                raise
+        finally:
+            os.close(device)
+
+
+def _row(link: seen.SeenLink, wanted: Link | None, names: Mapping[int, str]) -> Link:
+    """The link as a row; what the wanted row leaves open is left open."""
+    state, vxlan = link.state, link.vxlan
+    adopted = wanted is not None and wanted.kind == "adopt"
+    return Link(
+        # a kind that we never make equals no wanted row, and that is what is asked
+        cast("Kind", "adopt" if adopted else state.kind),
+        link.switched_on,
+        state.mtu if wanted is None or wanted.mtu is not None else None,
+        state.mac if wanted is None or wanted.mac is not None else None,
+        Vxlan(vxlan.vni, vxlan.port, vxlan.local, names.get(vxlan.parent, ""))
+        if vxlan and vxlan.local and not adopted
+        else None,
+    )
+
+
+def _explained(error: OSError, name: str) -> OSError:
+    if isinstance(error, Refused) and not error.remark and error.number == errno.ENODEV:
+        return Refused(error.number, f"there is no link {name}")
+    return error
+
+
+def has_ipip(host: Host) -> bool:
+    """Whether the kernel's own tunl0 can be had here."""
+    if there := every_link(host).get("tunl0"):
+        return there.state.kind == "ipip"  # a tun of ours stays one until the machine restarts
+    return _module_is_known() or _tunnel_can_be_made(host)
+
+
+def _module_is_known() -> bool:
+    """Without loading it: with the module every namespace of the machine gets a tunl0."""
+    folder = Path("/lib/modules") / os.uname().release
+    lists = [path for name in ("modules.builtin", "modules.dep") if (path := folder / name).exists()]
+    return Path("/sys/module/ipip").exists() or any("/ipip.ko" in path.read_text() for path in lists)
+
+
+def _tunnel_can_be_made(host: Host) -> bool:
+    """Where the machine's modules are out of sight (in a container) the kernel may still load them."""
+    trial = "fl-trial"
+    # a tunnel between two addresses that nobody uses, so that it cannot be the same as one that is there
+    ends = attribute(2, bytes((127, 80, 0, 1))) + attribute(3, bytes((127, 80, 0, 2)))
+    try:
+        host.netlink.do(messages.new_link(trial, "ipip", ends), ignore=(errno.EEXIST,))
+        host.netlink.do(messages.delete_link(trial), ignore=(errno.ENODEV,))
+    except Refused as error:
+        if error.number == errno.EOPNOTSUPP:
+            return False
+        raise
+    return True

@@ -1,0 +1,137 @@
+"""The table of routes, IPv4 and IPv6, in every routing table of the kernel.
+
+Ours are the routes with our protocol number.  A route of somebody else with the same key (prefix, table, metric) is
+never replaced: a new key is created exclusively, and only a key that is known to be ours is replaced in place.
+
+The packing and parsing of 100,000 routes is what the speed of a node depends on, hence the two memories inside one
+call: rows that are the same object are packed once, and answers of the kernel that differ in the prefix only are
+parsed once.
+"""
+
+import errno
+import gc
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from felixlite.kernel import messages, route_codec
+from felixlite.kernel.host import Host
+from felixlite.kernel.netlink import CREATE, EXCLUSIVE, REPLACE, Refused
+from felixlite.rows import ROUTE_PROTOCOL, Route, RouteKey
+
+_FOREIGN: Final = "another program's route has this prefix, table and metric; remove it or leave the prefix to it"
+_GONE: Final = (errno.ESRCH, errno.ENODEV)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """A hundred thousand new tuples and no cycle among them would make Python walk its whole heap dozens of times."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class Routes:
+    name = "routes"
+    guard = False
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._ours: set[RouteKey] = set()  # as of the last read, and what we wrote since
+        self._metrics: set[int] = set()  # that ours have had
+
+    def owns(self, key: RouteKey) -> bool:
+        """Whether we have written it. Also for other threads: one look into a set."""
+        return key in self._ours
+
+    def read(self) -> dict[RouteKey, Route]:
+        return self.read_for({})
+
+    def read_for(self, wanted: Mapping[RouteKey, Route]) -> dict[RouteKey, Route]:
+        """Our routes. Where the kernel's answer means the same as the wanted row, it is the wanted row."""
+        with collector_paused():
+            rows = self._dump(wanted)
+        self._ours = set(rows)
+        self._metrics = {key.metric for key in rows}
+        return rows
+
+    def on_links(self, names: frozenset[str], rows: Mapping[RouteKey, Route]) -> list[RouteKey]:
+        """The kernel drops a route with the link of any hop of it, and IPv4 ones without a word."""
+        verdicts: dict[int, bool] = {}  # of rows that are the same object
+        lost = []
+        for key, row in rows.items():
+            verdict = verdicts.get(id(row))
+            if verdict is None:
+                verdict = verdicts[id(row)] = any(hop.link is None or hop.link in names for hop in row.hops)
+            if verdict:
+                lost.append(key)
+        return lost
+
+    def upsert(self, items: Mapping[RouteKey, Route]) -> dict[RouteKey, Exception]:
+        with collector_paused():
+            failed = self._write(items, self._ours)
+        taken = {key for key, error in failed.items() if isinstance(error, Refused) and error.number == errno.EEXIST}
+        if taken:
+            # somebody else's, or written by another process of ours (a CNI plugin, an agent before us)
+            ours = taken & self.read_for(items).keys()
+            failed = {key: error for key, error in failed.items() if key not in taken}
+            failed |= self._write({key: items[key] for key in ours}, ours)
+            failed |= dict.fromkeys(taken - ours, Refused(errno.EEXIST, _FOREIGN))
+        return failed
+
+    def _write(self, items: Mapping[RouteKey, Route], ours: Collection[RouteKey]) -> dict[RouteKey, Exception]:
+        """Keys that are ours are replaced, all others must not be there yet."""
+        pack = route_codec.Packer(self.host.index).pack
+        again, fresh = CREATE | REPLACE, CREATE | EXCLUSIVE
+        failed = self.host.send(
+            items, lambda key: (messages.NEW_ROUTE, again if key in ours else fresh, pack(key, items[key]))
+        )
+        written = items.keys() - failed.keys() if failed else items.keys()
+        self._ours.update(written)
+        self._metrics.update(key.metric for key in written)
+        return failed
+
+    def delete(self, keys: Collection[RouteKey]) -> dict[RouteKey, Exception]:
+        keys = self._distinguishable(keys)
+        failed = self.host.send(
+            keys, lambda key: (messages.DELETE_ROUTE, 0, route_codec.pack_delete(key)), ignore=_GONE
+        )
+        self._ours.difference_update(key for key in keys if key not in failed)
+        return failed
+
+    def _dump(self, wanted: Mapping[RouteKey, Route]) -> dict[RouteKey, Route]:
+        names: dict[int, str | None] = {}
+
+        def name(index: int) -> str | None:
+            if index not in names:
+                names[index] = self.host.name(index)
+            return names[index]
+
+        rows: dict[RouteKey, Route] = {}
+        for family, width in ((2, 4), (10, 16)):
+            buffers = self.host.netlink.dump(messages.GET_ROUTE, route_codec.dump_request(family, ROUTE_PROTOCOL))
+            found = route_codec.Reader(width, name, wanted).read(buffers)
+            rows = {**rows, **found} if rows and found else rows or found
+        return rows
+
+    def _distinguishable(self, keys: Collection[RouteKey]) -> Collection[RouteKey]:
+        """Without a metric the kernel removes the IPv4 route with the lowest one there is (fib_table_delete).
+
+        So where we have a route of another metric to the same prefix, the one without is removed only if it is there.
+        """
+        others = self._metrics - {0}
+        doubtful = {
+            key
+            for key in keys
+            if not key.metric
+            and key.prefix.family == 4
+            and any(RouteKey(key.prefix, key.table, metric) in self._ours for metric in others)
+        }
+        if not doubtful:
+            return keys
+        there = self._dump({})
+        return [key for key in keys if key not in doubtful or key in there]
