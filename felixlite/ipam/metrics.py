@@ -1,0 +1,89 @@
+"""What IPAM tells Prometheus: gauges of the whole cluster (the controllers), timings of one node's assignments (its agent).
+
+Names are those of the reference (section 5), so that dashboards made for Calico go on.
+"""
+
+import threading
+from collections.abc import Sequence
+
+from felixlite.addresses import Prefix
+from felixlite.health import Sample
+from felixlite.ipam.facts import Facts
+from felixlite.ipam.usage import block_usages, reserved_size, rows
+
+MEANINGS = {
+    "ipam_allocations_in_use": "Addresses in use, by pool and by the node that uses them.",
+    "ipam_allocations_borrowed": "Addresses that a node uses in another node's block.",
+    "ipam_blocks": "Blocks, by pool and owner.",
+    "ipam_ippool_size": "Addresses in a pool.",
+    "ipam_ippool_reserved": "Addresses of a pool that are reserved.",
+    "ipam_allocations_gc_candidates": "Addresses that look leaked and wait for their grace period to end.",
+    "ipam_allocations_gc_reclamations": "Leaked addresses that were released.",
+    "ipam_assignment_seconds_bucket": "Assignments that took at most `le` seconds.",
+    "ipam_assignment_seconds_sum": "Seconds that assignments took.",
+    "ipam_assignment_seconds_count": "Assignments.",
+    "ipam_compare_and_swap_retries": "Compare-and-swaps that assignments lost.",
+}
+
+
+def _sample(name: str, value: float, kind: str = "gauge", **labels: str) -> Sample:
+    return Sample(name, value, MEANINGS[name], tuple(labels.items()), kind)
+
+
+def samples(facts: Facts, waiting: int = 0, reclaimed: int = 0, reservations: Sequence[Prefix] = ()) -> list[Sample]:
+    """The gauges of reference 5, by pool and by the node that uses the address (for blocks: owns it)."""
+    found = block_usages(facts, reservations)
+    pool_of = {block.cidr: block.pool or "no_ippool" for block in found}
+    counts: dict[tuple[str, str, str], int] = {}
+
+    def count(name: str, pool: str, node: str) -> None:
+        counts[name, pool, node] = counts.get((name, pool, node), 0) + 1
+
+    for block in found:
+        count("ipam_blocks", pool_of[block.cidr], block.owner or "no_affinity")
+    for row in rows(facts):
+        count("ipam_allocations_in_use", pool_of[row.block], row.node or "unknown_node")
+        if row.node not in ("", row.owner):
+            count("ipam_allocations_borrowed", pool_of[row.block], row.node)
+    return [
+        *(_sample(name, value, ippool=pool, node=node) for (name, pool, node), value in sorted(counts.items())),
+        *(_sample("ipam_ippool_size", pool.cidr.size, ippool=pool.name) for pool in facts.pools),
+        *(
+            _sample("ipam_ippool_reserved", reserved_size(pool.cidr, reservations), ippool=pool.name)
+            for pool in facts.pools
+        ),
+        _sample("ipam_allocations_gc_candidates", waiting),
+        _sample("ipam_allocations_gc_reclamations", reclaimed, "counter"),
+    ]
+
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Timings:
+    """How long assignments took and how many compare-and-swaps they lost; given to Ipam as `observe`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._buckets = [0] * len(BUCKETS)
+        self._count, self._sum, self._retries = 0, 0.0, 0
+
+    def __call__(self, seconds: float, retries: int) -> None:
+        with self._lock:
+            for index, limit in enumerate(BUCKETS):
+                self._buckets[index] += seconds <= limit
+            self._count += 1
+            self._sum += seconds
+            self._retries += retries
+
+    def samples(self) -> list[Sample]:
+        """A histogram in the usual form: each bucket counts what is not slower than it."""
+        name = "ipam_assignment_seconds"
+        with self._lock:
+            buckets = [(str(limit), count) for limit, count in zip(BUCKETS, self._buckets, strict=True)]
+            return [
+                *(_sample(f"{name}_bucket", count, le=limit) for limit, count in (*buckets, ("+Inf", self._count))),
+                _sample(f"{name}_sum", self._sum),
+                _sample(f"{name}_count", self._count),
+                _sample("ipam_compare_and_swap_retries", self._retries, "counter"),
+            ]
