@@ -1,0 +1,129 @@
+"""Putting the plugin where a container runtime looks for it: the binary first, the conflist last and in one step.
+
+A runtime takes a conflist that it sees for a network that is ready, so that is the last thing written and the first
+thing removed.  The binary is the one that came with the wheel, else shim.c compiled here, else shim.py.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from felixlite.cni.request import VERSIONS
+from felixlite.errors import Misconfigured
+
+HERE: Final = Path(__file__).parent
+BUILT: Final = HERE / "felixlite-cni"  # by hatch_build.py
+TYPE: Final = "felixlite"
+CAPABILITIES: Final = {"portmap": {"portMappings": True}, "bandwidth": {"bandwidth": True}}
+EXTRAS: Final[dict[str, dict[str, Any]]] = {"portmap": {"snat": True}}
+
+How = Literal["auto", "built", "compiled", "python"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    socket: Path = Path("/run/felixlite/cni.sock")
+    network: str = "k8s-pod-network"
+    version: str = "1.0.0"
+    mtu: int = 0
+    ipv6: bool = False
+    chained: Sequence[str] = ()
+
+
+def conflist(settings: Settings) -> dict[str, Any]:
+    if settings.version not in VERSIONS:
+        raise Misconfigured(f"--cni-version {settings.version}: must be one of {', '.join(VERSIONS)}")
+    first: dict[str, Any] = {"type": TYPE, "socket": str(settings.socket)}
+    if settings.mtu:
+        first["mtu"] = settings.mtu
+    if settings.ipv6:
+        first["ipam"] = {"type": "felixlite-ipam", "assign_ipv4": "true", "assign_ipv6": "true"}
+    first["capabilities"] = {"ips": True, "mac": True}
+    others = [{"type": t, **EXTRAS.get(t, {}), "capabilities": CAPABILITIES.get(t, {})} for t in settings.chained]
+    return {"cniVersion": settings.version, "name": settings.network, "plugins": [first, *others]}
+
+
+def install(bin_directory: Path, conf_file: Path, settings: Settings, how: How = "auto") -> str:
+    """Answers which kind of plugin was installed."""
+    said = install_plugin(bin_directory, how)
+    write(conf_file, json.dumps(conflist(settings), indent=2).encode() + b"\n", 0o644)
+    return said
+
+
+def uninstall(bin_directory: Path, conf_file: Path) -> list[Path]:
+    """Answers what was there to remove. A file of another plugin under our name stays."""
+    removed = []
+    for path, is_ours in ((conf_file, _is_our_conflist), (bin_directory / TYPE, _is_our_plugin)):
+        if path.exists() and is_ours(path):
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def install_plugin(bin_directory: Path, how: How = "auto") -> str:
+    if how in ("auto", "built") and BUILT.exists():
+        write(bin_directory / TYPE, BUILT.read_bytes(), 0o755)
+        return "the C plugin of this installation"
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if how in ("auto", "compiled") and compiler:
+        try:
+            write(bin_directory / TYPE, compiled(compiler), 0o755)
+            return f"the C plugin, compiled with {compiler}"
+        except Misconfigured:
+            if how == "compiled":
+                raise
+    if how in ("auto", "python"):
+        write(bin_directory / TYPE, python_plugin(), 0o755)
+        return "the Python plugin (7 ms slower a pod; install a C compiler and libc6-dev, then run this again)"
+    raise Misconfigured("there is no C plugin in this installation and no C compiler here: use --plugin python")
+
+
+def compiled(compiler: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder) / TYPE
+        command = [compiler, "-O2", "-s", "-static", "-o", str(binary), str(HERE / "shim.c")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Misconfigured(f"{' '.join(command)}: {done.stderr.strip()}")
+        return binary.read_bytes()
+
+
+def python_plugin() -> bytes:
+    """shim.py with the interpreter that runs this, without site-packages: that is what makes it start in 7 ms."""
+    interpreter = Path(sys.executable).resolve()
+    return f"#!{interpreter} -IS\n".encode() + (HERE / "shim.py").read_bytes()
+
+
+def write(path: Path, content: bytes, mode: int) -> None:
+    """All of it or nothing, also for those who are reading or running it now."""
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".felixlite-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        Path(draft).chmod(mode)
+        Path(draft).rename(path)
+    except OSError as error:
+        raise Misconfigured(
+            f"{path}: {error.strerror}; is that directory right, and may this user write to it?"
+        ) from None
+
+
+def _is_our_conflist(path: Path) -> bool:
+    try:
+        return any(plugin.get("type") == TYPE for plugin in json.loads(path.read_bytes())["plugins"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_our_plugin(path: Path) -> bool:
+    return b"felixlite agent" in path.read_bytes()

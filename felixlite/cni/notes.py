@@ -1,0 +1,43 @@
+"""Notes: deletions that are owed. One file each in the run directory, written beside and renamed.
+
+The plugin leaves one when no agent answers its DEL; the agent leaves one when it has answered a DEL or given up an ADD
+and something of it is still to be done.  A note is the request itself, and its name is the attachment's, so that doing
+it twice is as good as once.  Whoever works a note off removes it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from felixlite.cni.request import Request
+
+FOLDER = "cni-notes"
+
+
+class Notes:
+    def __init__(self, run_directory: Path) -> None:
+        self.folder = run_directory / FOLDER
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, request: Request) -> Path:
+        return self.folder / f"{request.container}.{request.interface}"
+
+    def leave(self, request: Request, data: bytes) -> None:
+        """`data`: the request as the plugin sent it; a note is always worked off as a DEL."""
+        draft = self.folder / f".{os.getpid()}.{request.container[:64]}.{request.interface}"
+        head, gap, config = data.partition(b"\0\0")
+        lines = [b"CNI_COMMAND=DEL" if x.startswith(b"CNI_COMMAND=") else x for x in head.split(b"\0")]
+        draft.write_bytes(b"\0".join(lines) + gap + config)
+        draft.rename(self.path(request))
+
+    def forget(self, request: Request) -> None:
+        with suppress(FileNotFoundError):
+            self.path(request).unlink()
+
+    def owed(self) -> Iterator[tuple[Path, bytes]]:
+        """Oldest first."""
+        found = [(entry.stat().st_mtime_ns, entry) for entry in self.folder.iterdir() if entry.name[0] != "."]
+        for _, path in sorted(found):
+            with suppress(FileNotFoundError):
+                yield path, path.read_bytes()

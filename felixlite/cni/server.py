@@ -1,0 +1,179 @@
+"""The agent's end of the plugin: a unix socket for root, a queue, a few workers. Fair, bounded, never silent.
+
+Every caller is greeted at once, so that the plugin can tell a busy agent from none; then the requests are worked off
+in the order in which they came.  When the queue is full nobody else is greeted until there is room: the plugins wait in the
+kernel's backlog and at last say "try again later"; memory does not grow with the burst.
+
+Threads: one accepts, `workers` work, one removes links, one works off notes.  agent.py starts them and notices their
+death.
+"""
+
+import array
+import json
+import logging
+import os
+import queue
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from felixlite.cni import request as requests
+from felixlite.cni import result
+from felixlite.cni.attachments import Asked, Attachments
+from felixlite.cni.errors import CniError, Code
+from felixlite.errors import FelixliteError
+
+WORKERS: Final = 8
+QUEUE: Final = 512
+BACKLOG: Final = 1024
+LONGEST_REQUEST: Final = 8 << 20
+READ_PATIENCE: Final = 5.0
+NOTES_EVERY: Final = 10.0
+GREETING: Final = b"."
+
+log = logging.getLogger(__name__)
+
+Answer = dict[str, Any] | None
+
+
+class Server:
+    """`listening`: a bound socket (control.bound makes one with the right mode)."""
+
+    def __init__(self, listening: socket.socket, attachments: Attachments, *, workers: int = WORKERS) -> None:
+        self.attachments = attachments
+        self.workers = workers
+        self._listening = listening
+        self._listening.listen(BACKLOG)
+        self._queue: queue.Queue[socket.socket | None] = queue.Queue(QUEUE)
+        self._stopped = threading.Event()
+        self._verbs: dict[str, Callable[[Asked], Answer]] = {
+            "ADD": attachments.add,
+            "DEL": self._delete,
+            "CHECK": self._check,
+            "GC": self._collect,
+            "STATUS": self._status,
+        }
+
+    def threads(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Names and functions of the threads that make it live."""
+        yield "cni-accept", self.accept
+        yield "cni-removals", self.attachments.removals.run
+        yield "cni-notes", self.work_off_notes
+        for number in range(self.workers):
+            yield f"cni-{number}", self.work
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        for _ in range(self.workers):
+            with suppress(queue.Full):
+                self._queue.put_nowait(None)
+        self.attachments.removals.stop()
+
+    # -- the threads
+
+    def accept(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                caller, _ = self._listening.accept()
+            except OSError:
+                if self._stopped.is_set():
+                    break
+                self._stopped.wait(0.05)  # out of descriptors: workers are about to close some
+                continue
+            with suppress(OSError):
+                caller.settimeout(READ_PATIENCE)
+                caller.send(GREETING)
+            self._queue.put(caller)
+        self._listening.close()
+
+    def work(self) -> None:
+        while (caller := self._queue.get()) is not None:
+            with caller, suppress(OSError):  # the caller went away
+                self._serve(caller)
+
+    def work_off_notes(self) -> None:
+        while not self._stopped.is_set():
+            if self.attachments.core.state()[0] != Code.NOT_AVAILABLE:
+                self.attachments.work_off_notes()
+            self._stopped.wait(NOTES_EVERY)
+
+    # -- one request
+
+    def _serve(self, caller: socket.socket) -> None:
+        data, descriptors = _received(caller)
+        try:
+            if _hung_up(caller):  # killed or out of patience while it waited in the queue
+                return
+            failed, text = self.answer(data, descriptors[0] if descriptors else None)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        caller.sendall((b"1" if failed else b"0") + text)
+
+    def answer(self, data: bytes, netns: int | None = None) -> tuple[bool, bytes]:
+        """Whether the plugin has to fail, and what it has to print."""
+        try:
+            request = requests.parse(data)
+            answer = self._verbs[request.command](Asked(request, data, netns))
+        except CniError as problem:
+            return True, _refusal(data, problem)
+        except FelixliteError as error:
+            return True, _refusal(data, CniError(Code.FAILED, "the pod's network could not be made", str(error)))
+        except Exception as error:  # one odd request must not take the agent of the whole node down
+            log.exception("a request of the CNI plugin failed")
+            return True, _refusal(data, CniError(Code.FAILED, "the felixlite agent stumbled over this", repr(error)))
+        return False, json.dumps(answer).encode() + b"\n" if answer is not None else b""
+
+    def _delete(self, asked: Asked) -> None:
+        self.attachments.delete(asked)
+
+    def _check(self, asked: Asked) -> None:
+        self.attachments.check(asked)
+
+    def _collect(self, asked: Asked) -> None:
+        self.attachments.collect(asked)
+
+    def _status(self, _asked: Asked) -> None:
+        code, why = self.attachments.core.state()
+        if code:
+            raise CniError(Code(code), "the felixlite agent is not ready to attach pods", why)
+
+
+def _refusal(data: bytes, problem: CniError) -> bytes:
+    log.warning("%s: %s", _title(data), problem)
+    return json.dumps(result.error(requests.version_of(data), problem)).encode() + b"\n"
+
+
+def _title(data: bytes) -> str:
+    """Command and container, for the log."""
+    head = data.partition(b"\0\0")[0].decode(errors="replace").split("\0")
+    given = dict(line.partition("=")[::2] for line in head)
+    return f"CNI {given.get('CNI_COMMAND', '?')} {given.get('CNI_CONTAINERID', '')[:12]}"
+
+
+def _received(caller: socket.socket) -> tuple[bytes, list[int]]:
+    """All that the plugin sent, and the descriptors that came along."""
+    data, ancillary, _, _ = caller.recvmsg(65536, socket.CMSG_LEN(16))
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) // 4 * 4])
+    parts, size = [data], len(data)
+    while data:
+        data = caller.recv(65536)
+        parts.append(data)
+        size += len(data)
+        if size > LONGEST_REQUEST:
+            raise OSError("too long a request")
+    return b"".join(parts), list(descriptors)
+
+
+def _hung_up(caller: socket.socket) -> bool:
+    watch = select.poll()
+    watch.register(caller, 0)  # POLLHUP is always told: both directions are closed
+    return bool(watch.poll(0))
