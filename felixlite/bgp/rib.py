@@ -1,0 +1,434 @@
+"""What the peers said, and which path wins (RFC 4271 section 9.1, with equal-cost paths). Pure.
+
+A route is kept as it was told (adj-RIB-in), judged once for each pair of peer and path, and only where a filter looks
+at prefixes once for each prefix.  One Entry serves all prefixes that came with the same attributes, so that 200,000
+routes are 200,000 prefixes and a handful of objects.  The same messages in any order give the same result: no rule
+looks at age.  `why` tells the same decision in words, from the same functions.
+Before this: bgp/update.py.  After: the Snapshot's `learned`, made into routes by the planners.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+
+from felixlite.addresses import Address, Prefix
+from felixlite.bgp.filters import Route, judge
+from felixlite.bgp.rows import Peer
+from felixlite.snapshot import Learned, Path
+
+MOST_EQUAL_PATHS = 64
+DEFAULT_PREFERENCE = 100
+NORMAL_PREFERENCE = 2147483647 - 1024  # how a Calico node says "normal priority" (reference 12.5)
+
+Resolve = Callable[[Address], int | None]  # next hop -> cost of the way to it; None: there is none
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """One peer's path, for all prefixes that came with it. `refused` says why it cannot be used."""
+
+    peer: str
+    told: Path  # as it came
+    path: Path  # after the import rules
+    source: "Source"
+    refused: str = ""
+    cost: int = 0
+    learned: Learned | None = None  # the result where this is the only path; made once
+
+
+@dataclass(slots=True)
+class Source:
+    """A peer, as far as the decision looks at it."""
+
+    key: str
+    peer: Peer
+    address: Address
+    router_id: IPv4Address
+    prefixes: set[Prefix] = field(default_factory=set)
+    stale: set[Prefix] = field(default_factory=set)  # kept over a graceful restart, not yet told again
+    entries: dict[Path, Entry] = field(default_factory=dict)
+    filtered: dict[tuple[Path, str], Entry] = field(default_factory=dict)  # where rules look at prefixes
+
+
+def _always(_hop: Address) -> int | None:
+    return 0
+
+
+class Rib:
+    def __init__(self, resolve: Resolve = _always) -> None:
+        self.sources: dict[str, Source] = {}
+        self.routes: dict[Prefix, tuple[Entry, ...]] = {}
+        self.best: dict[Prefix, Learned] = {}
+        self.own: frozenset[Address] = frozenset()  # a next hop that is ourselves is no way out
+        self._resolve = resolve
+        self._dirty: set[Prefix] = set()
+        self._alone: dict[Entry, tuple[Entry, ...]] = {}
+        self._shared: dict[tuple[Entry, ...], Learned | None] = {}
+
+    # -- what happened
+
+    def open(self, key: str, peer: Peer, address: Address, router_id: IPv4Address) -> None:
+        """The session is up (again). What it told before is kept as it is: see `retain` and `forget`."""
+        if key in self.sources:
+            source = self.sources[key]
+            changed = source.router_id != router_id
+            source.router_id = router_id
+            self.adjust(key, peer, again=changed)
+        else:
+            self.sources[key] = Source(key, peer, address, router_id)
+
+    def announce(self, key: str, path: Path, prefixes: Collection[Prefix]) -> None:
+        source = self.sources[key]
+        entry = self._entry(source, path)
+        row = source.peer
+        each = bool(row.imports or row.imports_v6) or not row.protects.isdisjoint(prefixes)
+        alone = self._alone.setdefault(entry, (entry,))
+        routes, get = self.routes, self.routes.get
+        odd = _ODD_FIRST_BYTES
+        for prefix in prefixes:
+            packed, length = prefix
+            mine = self._filtered(source, entry, prefix) if each or length < 8 or packed[0] in odd else entry
+            before = get(prefix)
+            if before is None or (len(before) == 1 and before[0].source is source):
+                routes[prefix] = alone if mine is entry else (mine,)
+            else:
+                others = [e for e in before if e.source is not source]
+                routes[prefix] = tuple(sorted([*others, mine], key=_by_peer))
+        source.prefixes.update(prefixes)
+        source.stale.difference_update(prefixes)
+        self._dirty.update(prefixes)
+
+    def withdraw(self, key: str, prefixes: Iterable[Prefix]) -> None:
+        source = self.sources[key]
+        routes = self.routes
+        for prefix in prefixes:
+            if prefix not in source.prefixes:
+                continue
+            source.prefixes.discard(prefix)
+            source.stale.discard(prefix)
+            rest = tuple(e for e in routes[prefix] if e.source is not source)
+            if rest:
+                routes[prefix] = rest
+            else:
+                del routes[prefix]
+            self._dirty.add(prefix)
+
+    def retain(self, key: str, families: Collection[int]) -> None:
+        """The session is gone and the peer restarts gracefully: its routes stay until it told them all again."""
+        source = self.sources[key]
+        lost = [p for p in source.prefixes if p.family not in families or p in source.stale]
+        self.withdraw(key, lost)  # RFC 4724 4.2: what is stale from before does not survive a second restart
+        source.stale = set(source.prefixes)
+
+    def end_of_rib(self, key: str, family: int | None = None) -> None:
+        """Everything was told again: what is still stale is gone. None: the time for it is over."""
+        stale = self.sources[key].stale
+        self.withdraw(key, [p for p in stale if family is None or p.family == family])
+
+    def forget(self, key: str) -> None:
+        """The session is gone, and its routes with it."""
+        source = self.sources.pop(key, None)
+        if source is None:
+            return
+        self.sources[key] = source
+        self.withdraw(key, list(source.prefixes))
+        del self.sources[key]
+        self._prune()
+
+    def adjust(self, key: str, peer: Peer, *, again: bool = False) -> None:
+        """The peer's row changed: judge again what it told, if a rule that judges is another one."""
+        source = self.sources[key]
+        before, source.peer = source.peer, peer
+        if not again and _judged_by(before) == _judged_by(peer):
+            return
+        self._judge_again(source)
+
+    def resolved_anew(self) -> None:
+        """The ways to the next hops are other ones."""
+        for source in self.sources.values():
+            stale_costs = any(
+                self._reach(e.path) != (e.cost, e.refused == UNREACHABLE)
+                for e in (*source.entries.values(), *source.filtered.values())
+                if e.refused in ("", UNREACHABLE)
+            )
+            if stale_costs:
+                self._judge_again(source)
+
+    def over_limit(self, key: str) -> bool:
+        source = self.sources[key]
+        return source.peer.max_prefixes is not None and len(source.prefixes) > source.peer.max_prefixes
+
+    def changes(self) -> tuple[dict[Prefix, Learned], list[Prefix]]:
+        """What is other than at the last call: prefix -> its result, and the prefixes that nobody can reach now."""
+        news: dict[Prefix, Learned] = {}
+        gone: list[Prefix] = []
+        best, routes = self.best, self.routes
+        for prefix in self._dirty:
+            entries = routes.get(prefix, ())
+            learned = entries[0].learned if len(entries) == 1 else None
+            if learned is None:
+                learned = self._result(entries)
+            before = best.get(prefix)
+            if learned is before or learned == before:
+                continue
+            if learned is None:
+                del best[prefix]
+                gone.append(prefix)
+            else:
+                best[prefix] = news[prefix] = learned
+        self._dirty = set()
+        return news, gone
+
+    # -- judging
+
+    def _entry(self, source: Source, told: Path) -> Entry:
+        entry = source.entries.get(told)
+        if entry is None:
+            entry = self._judged(source, told, told)
+            source.entries[told] = entry
+        return entry
+
+    def _judged(self, source: Source, told: Path, path: Path) -> Entry:
+        refused = refusal(path, source.peer, self.own)
+        cost, unreachable = (0, False) if refused else self._reach(path)
+        return Entry(source.key, told, path, source, refused or (UNREACHABLE if unreachable else ""), cost)
+
+    def _reach(self, path: Path) -> tuple[int, bool]:
+        cost = self._resolve(path.next_hop)
+        return (0, True) if cost is None else (cost, False)
+
+    def _filtered(self, source: Source, entry: Entry, prefix: Prefix) -> Entry:
+        """The entry for this prefix, where the prefix itself matters."""
+        if entry.refused and entry.refused != UNREACHABLE:
+            return entry
+        path, refused = entry.told, prefix_refusal(prefix, source.peer)
+        if not refused:
+            rules = source.peer.imports if prefix.family == 4 else source.peer.imports_v6
+            verdict = judge(rules, prefix, Route(entry.told, internal=source.peer.internal))
+            path = verdict.path
+            refused = f"import rule {verdict.rule + 1} rejects it" if verdict.accept is False else ""
+        if not refused and path is entry.told:
+            return entry
+        found = source.filtered.get((path, refused))
+        if found is None:
+            found = self._judged(source, entry.told, path)
+            found.refused = refused or found.refused
+            source.filtered[path, refused] = found
+        return found
+
+    def _judge_again(self, source: Source) -> None:
+        told: dict[Path, list[Prefix]] = {}
+        for prefix in source.prefixes:
+            for entry in self.routes[prefix]:
+                if entry.source is source:
+                    told.setdefault(entry.told, []).append(prefix)
+        source.entries, source.filtered = {}, {}
+        stale = source.stale
+        source.stale = set()
+        for path, prefixes in told.items():
+            self.announce(source.key, path, prefixes)
+        source.stale = stale
+        self._prune()
+
+    def _prune(self) -> None:
+        self._alone.clear()
+        self._shared.clear()
+
+    # -- deciding
+
+    def _result(self, entries: tuple[Entry, ...]) -> Learned | None:
+        if len(entries) == 1:
+            entry = entries[0]
+            if entry.learned is None and not entry.refused:
+                entry.learned = learned_from([entry])
+            return entry.learned
+        if not entries:
+            return None
+        if entries not in self._shared:
+            equal = best_paths(entries)
+            self._shared[entries] = learned_from(equal, beaten(entries, equal)) if equal else None
+        return self._shared[entries]
+
+
+UNREACHABLE = "no route of this node leads to the next hop"
+
+
+def beaten(entries: tuple[Entry, ...], equal: list[Entry]) -> list[Entry]:
+    """The usable paths that did not win, best first."""
+    order: list[Entry] = []
+    rest = tuple(entry for entry in entries if entry not in equal)
+    while following := best_paths(rest):
+        order += following
+        rest = tuple(entry for entry in rest if entry not in following)
+    return order
+
+
+def learned_from(equal: list[Entry], others: Iterable[Entry] = ()) -> Learned:
+    """The first is the best; its equals share the traffic, one per next hop."""
+    best = equal[0]
+    hops: dict[Address, str] = {}
+    for entry in equal:
+        hops.setdefault(entry.path.next_hop, entry.peer)
+    order = sorted(hops, key=lambda hop: (hop.version, int(hop)))[:MOST_EQUAL_PATHS]
+    return Learned(
+        hops=tuple(order),
+        peers=tuple(hops[hop] for hop in order),
+        ibgp=best.source.peer.internal,
+        priority=best.path.priority or priority_of(best.path),
+        path=best.path,
+        best=best.peer,
+        router_id=best.source.router_id,
+        others=tuple((entry.path.next_hop, entry.peer) for entry in others),
+    )
+
+
+def priority_of(path: Path) -> int | None:
+    """A Calico node writes the priority of a route into its local preference (reference 12.5)."""
+    preference = path.local_preference
+    if preference is None or preference == NORMAL_PREFERENCE or preference < 2147483647 - 65535:
+        return None
+    return 2147483647 - preference
+
+
+def refusal(path: Path, peer: Peer, own: Collection[Address] = ()) -> str:
+    """Why no route with this path may be used, whatever its prefix."""
+    own_as = sum(
+        1 for hop in path.as_path if hop == peer.local_as or (isinstance(hop, frozenset) and peer.local_as in hop)
+    )
+    if own_as > peer.allowed_own_as:
+        return f"the AS path contains our own AS {peer.local_as}, {peer.allowed_own_as} times are allowed"
+    if peer.internal and path.originator == peer.router_id:
+        return "it is our own route, reflected back to us"
+    if peer.cluster_id is not None and peer.cluster_id in path.cluster_list:
+        return f"the cluster list contains our cluster {peer.cluster_id}"
+    if not peer.internal and not path.as_path:
+        return "the AS path of an eBGP peer is empty"
+    if path.next_hop in own:
+        return "the next hop is this node"
+    return ""
+
+
+# Prefixes longer than /7 that begin otherwise cannot be of the kind that `prefix_refusal` refuses.
+_ODD_FIRST_BYTES = frozenset((0, 127, 169, *range(224, 240), 254, 255))
+
+
+def prefix_refusal(prefix: Prefix, peer: Peer) -> str:
+    """Why this prefix is not believed from anybody."""
+    if prefix.length == 0 and not peer.accept_default:
+        return "a default route is not accepted from this peer (acceptDefaultRoute)"
+    if prefix in peer.protects:
+        return "it covers an address of this node (acceptOwnSubnet)"
+    address = prefix.first
+    if prefix.length and (address.is_multicast or address.is_loopback or address.is_link_local):
+        return f"{address} is multicast, loopback or link-local"
+    return ""
+
+
+def _judged_by(peer: Peer) -> Peer:
+    """The part of a row that judging reads."""
+    return replace(
+        peer, kind="mesh", name="", node="", max_prefixes=None, client=False, password=None, exports=(), exports_v6=()
+    )
+
+
+def _by_peer(entry: Entry) -> tuple[int, int]:
+    return entry.source.address.version, int(entry.source.address)
+
+
+# Each step keeps those with the smallest value (RFC 4271 9.1.2.2). MED has no total order and is a step of its own.
+_FIRST: tuple[tuple[str, Callable[[Entry], int]], ...] = (
+    ("local preference", lambda e: -(e.path.local_preference if e.path.local_preference is not None else 100)),
+    ("length of the AS path", lambda e: len(e.path.as_path)),
+    ("origin", lambda e: e.path.origin),
+)
+_THEN: tuple[tuple[str, Callable[[Entry], int]], ...] = (
+    ("eBGP before iBGP", lambda e: int(e.source.peer.internal)),
+    ("cost of the way to the next hop", lambda e: e.cost),
+)
+_LAST: tuple[tuple[str, Callable[[Entry], int]], ...] = (
+    ("router ID", lambda e: int(e.path.originator or e.source.router_id)),
+    ("length of the cluster list", lambda e: len(e.path.cluster_list)),
+    ("peer's address", lambda e: int(e.source.address)),
+)
+
+
+def best_paths(entries: Iterable[Entry]) -> list[Entry]:
+    """The usable paths that nothing but an arbitrary rule tells apart, the best one first."""
+    left = [entry for entry in entries if not entry.refused]
+    for _, survivors in _decision(left):
+        left = survivors
+    if len(left) < 2:
+        return left
+    return sorted(left, key=lambda e: tuple(value(e) for _, value in _LAST))
+
+
+def _decision(left: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
+    """The steps up to equality, with who is left after each."""
+    for name, value in _FIRST:
+        left = _smallest(left, value)
+        yield name, left
+    left = lowest_med(left)
+    yield "MED", left
+    for name, value in _THEN:
+        left = _smallest(left, value)
+        yield name, left
+
+
+def _smallest(entries: list[Entry], value: Callable[[Entry], int]) -> list[Entry]:
+    if len(entries) < 2:
+        return entries
+    least = min(map(value, entries))
+    return [e for e in entries if value(e) == least]
+
+
+def lowest_med(entries: list[Entry]) -> list[Entry]:
+    """MEDs of different neighbouring ASes cannot be compared; a missing one is zero."""
+    if len(entries) < 2:
+        return entries
+    lowest: dict[object, int] = {}
+    for e in entries:
+        neighbour, med = _neighbour_as(e), e.path.med or 0
+        lowest[neighbour] = min(med, lowest.get(neighbour, med))
+    return [e for e in entries if (e.path.med or 0) == lowest[_neighbour_as(e)]]
+
+
+def _neighbour_as(entry: Entry) -> object:
+    return entry.path.as_path[0] if entry.path.as_path else entry.source.peer.local_as
+
+
+# -- in words --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    peer: str
+    path: Path
+    chosen: bool
+    reason: str  # why it lost, why it cannot be used, or why it won
+
+
+def why(entries: Iterable[Entry]) -> list[Candidate]:
+    """Every path that was told, the chosen ones first, each with the rule that decided about it."""
+    entries = list(entries)
+    left = [e for e in entries if not e.refused]
+    reasons: dict[Entry, str] = {e: e.refused for e in entries if e.refused}
+    decided = "the only usable path" if len(left) == 1 else ""
+    for name, survivors in _decision(left):
+        for entry in left:
+            if entry not in survivors:
+                reasons[entry] = f"lost by {name}"
+                decided = name
+        left = survivors
+    order = best_paths(entries)
+    for rank, entry in enumerate(order):
+        reasons[entry] = _won(decided, rank, len(order))
+    chosen = [Candidate(e.peer, e.path, True, reasons[e]) for e in order]
+    return chosen + [Candidate(e.peer, e.path, False, reasons[e]) for e in entries if e not in order]
+
+
+def _won(decided: str, rank: int, equals: int) -> str:
+    how = decided if decided.startswith("the only") else f"won by {decided}" if decided else "all paths are equal"
+    if equals > 1:
+        how += f"; shares the traffic with {equals - 1} equal path{'s' if equals > 2 else ''}"
+        how += " (best: passed on)" if rank == 0 else ""
+    return how
