@@ -1,0 +1,220 @@
+"""IPIP by a process of ours, where the kernel has neither ipip nor the programs: slow, but the same on the wire.
+
+What the routing table sends into the TUN device tunl0 is read here, and sent on as protocol 4 to the gateway of its
+route; what arrives as protocol 4 is written into tunl0.  Routes, addresses and MTU mean what they mean with the
+kernel's own device, and who may send us protocol 4 is decided by the same chains.  Beside the programs of ebpf.py it
+only receives: fragments and whatever else they pass on.
+
+    python -m felixlite.ipip.userspace LINK [--receive-only] [--namespace FD]
+
+It ends when its standard input does, so it never outlives the agent.  `Forwarders` is the table that has it running.
+"""
+
+import argparse
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from ctypes import CDLL, get_errno
+from typing import Final
+
+from felixlite.ipip.rows import Forwarder
+
+_TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001
+_IPIP: Final = 4
+_LONGEST_PACKET: Final = 65535
+_ROUTE_CHANGES: Final = 0x40  # RTMGRP_IPV4_ROUTE
+_GET_ROUTE, _NEW_ROUTE, _DST, _OIF, _GATEWAY = 26, 24, 1, 4, 5
+_HEADER, _RTMSG = struct.Struct("=IHHII"), struct.Struct("=BBBBBBBBI")
+_PATIENCE: Final = 5.0  # for a process before us that still holds the device
+
+
+# -- the process -----------------------------------------------------------------------------------------------------
+
+
+def open_tun(link: str) -> int:
+    """A descriptor to read from and write packets to."""
+    device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", link.encode(), _TUN_WITHOUT_HEADER))
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+        else:
+            return device
+
+
+class Gateways:
+    """The far end for each destination, as the routing table says; forgotten whenever a route changes."""
+
+    def __init__(self, link: str) -> None:
+        self._index = socket.if_nametoindex(link)
+        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._known: dict[bytes, str] = {}
+
+    def __call__(self, destination: bytes) -> str:
+        """The far end's address; empty where there is none."""
+        found = self._known.get(destination)
+        if found is None:
+            found = self._known[destination] = self._ask(destination)
+        return found
+
+    def _ask(self, destination: bytes) -> str:
+        body = _RTMSG.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
+        body += struct.pack("=HH4s", 8, _DST, destination) + struct.pack("=HHI", 8, _OIF, self._index)
+        self._netlink.send(_HEADER.pack(16 + len(body), _GET_ROUTE, 1, 0, 0) + body)
+        answer = self._netlink.recv(65536)
+        length, kind, *_ = _HEADER.unpack_from(answer)
+        position = 16 + _RTMSG.size
+        while kind == _NEW_ROUTE and position + 4 <= length:
+            size, attribute = struct.unpack_from("=HH", answer, position)
+            if attribute == _GATEWAY:
+                return socket.inet_ntoa(answer[position + 4 : position + 8])
+            position += max(size + 3 & ~3, 4)
+        return ""
+
+    def follow(self) -> None:
+        """Runs for ever, in a thread of its own."""
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as changes:
+            changes.bind((0, _ROUTE_CHANGES))
+            while True:
+                with suppress(OSError):  # ENOBUFS: so many changes that some were not told
+                    changes.recv(65536)
+                self._known = {}
+
+
+def send_on(device: int, outside: socket.socket, gateway: Callable[[bytes], str]) -> None:
+    """tunl0 -> protocol 4, for ever."""
+    read, send = os.read, outside.sendto
+    while True:
+        packet = read(device, _LONGEST_PACKET)
+        if packet[0] >> 4 != 4 or not (remote := gateway(packet[16:20])):
+            continue
+        try:
+            send(packet, (remote, 0))
+        except OSError:  # no buffer, no route, no permission: a packet is lost, as in any network
+            continue
+
+
+def receive(device: int, outside: socket.socket) -> None:
+    """Protocol 4 -> tunl0, for ever."""
+    receive, write = outside.recv, os.write
+    while True:
+        packet = receive(_LONGEST_PACKET)
+        inner = packet[(packet[0] & 15) * 4 :]
+        if len(inner) >= 20 and inner[0] >> 4 == 4:
+            try:
+                write(device, inner)
+            except OSError:  # tunl0 is down, or the packet is malformed
+                continue
+
+
+def main(argv: list[str]) -> int:
+    words = argparse.ArgumentParser(prog="felixlite.ipip.userspace")
+    words.add_argument("link")
+    words.add_argument("--receive-only", action="store_true")
+    words.add_argument("--namespace", type=int)
+    given = words.parse_args(argv)
+    if given.namespace is not None and CDLL(None, use_errno=True).setns(given.namespace, 0x40000000):
+        raise OSError(get_errno(), "setns")
+    device = open_tun(given.link)
+    outside = socket.socket(socket.AF_INET, socket.SOCK_RAW, _IPIP)
+    outside.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    # the routers on the way may fragment what our outer header made too long
+    outside.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER, IP_PMTUDISC_DONT
+    work: list[Callable[[], None]] = [lambda: receive(device, outside)]
+    if not given.receive_only:
+        gateways = Gateways(given.link)
+        work += [gateways.follow, lambda: send_on(device, outside, gateways)]
+    for task in work:
+        threading.Thread(target=_to_the_end, args=(task,), daemon=True).start()
+    os.write(1, b"ready\n")
+    while os.read(0, 4096):
+        pass
+    return 0
+
+
+def _to_the_end(task: Callable[[], None]) -> None:
+    """A part that breaks takes the process down; the table starts another."""
+    try:
+        task()
+    finally:
+        os._exit(1)
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
+class Forwarders:
+    """The processes that forward, by the link that they hold. `died` is called from another thread."""
+
+    name = "forwarders"
+    guard = False
+
+    def __init__(self, namespace: int | None = None, died: Callable[[], None] = lambda: None) -> None:
+        self.namespace = namespace
+        self.died = died
+        self._running: dict[str, tuple[Forwarder, subprocess.Popen[bytes]]] = {}
+
+    def read(self) -> dict[str, Forwarder]:
+        return {link: row for link, (row, process) in self._running.items() if process.poll() is None}
+
+    def upsert(self, items: Mapping[str, Forwarder]) -> dict[str, Exception]:
+        failed: dict[str, Exception] = {}
+        for link, row in items.items():
+            self._stop(link)
+            try:
+                self._start(link, row)
+            except OSError as error:
+                failed[link] = error
+        return failed
+
+    def delete(self, keys: Collection[str]) -> dict[str, Exception]:
+        for link in keys:
+            self._stop(link)
+        return {}
+
+    def close(self) -> None:
+        self.delete(list(self._running))
+
+    def _start(self, link: str, row: Forwarder) -> None:
+        argv = [sys.executable, "-m", "felixlite.ipip.userspace", link]
+        argv += [] if row.sends else ["--receive-only"]
+        argv += ["--namespace", str(self.namespace)] if self.namespace is not None else []
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[self.namespace] if self.namespace is not None else [],
+        )
+        assert process.stdout  # noqa: S101  it is a pipe because we asked for one
+        if process.stdout.readline() != b"ready\n":
+            said = process.communicate()[1].decode(errors="replace").strip().rpartition("\n")[2]
+            raise ChildProcessError(f"the tunnel process of {link} did not start: {said}")
+        self._running[link] = row, process
+        threading.Thread(target=self._watch, args=(process,), daemon=True).start()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        if any(process is mine for _, mine in list(self._running.values())):
+            self.died()
+
+    def _stop(self, link: str) -> None:
+        _, process = self._running.pop(link, (None, None))
+        if process:
+            process.terminate()
+            process.communicate()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
