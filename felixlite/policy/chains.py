@@ -1,0 +1,119 @@
+"""Policies and profiles as chains: rendered once, again when one changes or a set that it names is renamed. Pure.
+
+Only what a local workload needs is here: plan.py says which policies are active, members.py fills the sets.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from felixlite.model.policy import Action, Direction, Policy, PolicyRule, Profile
+from felixlite.policy import rows
+from felixlite.policy.inputs import PolicyKey
+from felixlite.policy.lowering import Wanted, lowered, tells_families_apart
+from felixlite.policy.members import FAMILIES, Members
+from felixlite.policy.rows import Chained, Key, Row
+
+
+@dataclass(slots=True)
+class _Rendered:
+    """The chains of an active policy, and the sets that they hold on to."""
+
+    policy: Policy | Profile
+    wanted: frozenset[Wanted]
+    chains: dict[int, dict[Key, Chained]]
+
+
+def chain_name(kind: Literal["policy", "profile"], direction: Direction, key: PolicyKey) -> str:
+    letters = "p" if kind == "policy" else "pr"
+    way = "i" if direction is Direction.INGRESS else "o"
+    return rows.short(f"{letters}{way}-", "/".join(key))
+
+
+def directions(policy: Policy | Profile) -> Iterator[Direction]:
+    for direction in Direction:
+        if isinstance(policy, Profile) or direction in policy.types:
+            yield direction
+
+
+def may_pass(rules: tuple[PolicyRule, ...]) -> bool:
+    return any(rule.action is Action.PASS for rule in rules)
+
+
+class Chains:
+    """The chains of the active policies and profiles."""
+
+    def __init__(self, members: Members) -> None:
+        self.members = members
+        self.rendered: dict[PolicyKey, _Rendered] = {}
+        self.users: dict[Wanted, set[PolicyKey]] = {}
+        self.rows: dict[int, dict[Key, Row]] = {family: {} for family in FAMILIES}
+
+    def renamed(self) -> set[PolicyKey]:
+        """The policies that name a set which is called differently now."""
+        renamed, self.members.renamed = self.members.renamed, set()
+        return {user for wanted in renamed for user in self.users.get(wanted, ())}
+
+    def update(self, wants: Mapping[PolicyKey, Policy | Profile | None], log_prefix: str) -> None:
+        """Render these again; None: no local workload needs the policy any more."""
+        if not wants:
+            return
+        before = {key: self.rendered.pop(key) for key in wants if key in self.rendered}
+        fresh = {family: dict(self.rows[family]) for family in FAMILIES}
+        for old in before.values():
+            for family in FAMILIES:
+                for name in old.chains[family]:
+                    del fresh[family][name]
+        for key, policy in wants.items():
+            if policy is not None:
+                self._render(key, policy, log_prefix, fresh)
+        for key, old in before.items():
+            for wanted in old.wanted:
+                self.members.unwant(wanted)
+                if key not in self.rendered or wanted not in self.rendered[key].wanted:
+                    self.users[wanted].discard(key)
+        self.rows = fresh
+
+    def _render(
+        self, key: PolicyKey, policy: Policy | Profile, log_prefix: str, fresh: dict[int, dict[Key, Row]]
+    ) -> None:
+        wanted: set[Wanted] = set()
+        kind: Literal["policy", "profile"] = "profile" if isinstance(policy, Profile) else "policy"
+        chains: dict[int, dict[Key, Chained]] = {family: {} for family in FAMILIES}
+        for direction in directions(policy):
+            name = Key(kind, chain_name(kind, direction, key))
+            rules = policy.rules(direction)
+            chains[4][name] = self._chain(key, policy, direction, 4, log_prefix, wanted)
+            alike = not any(map(tells_families_apart, rules)) and self._called_alike(wanted)
+            chains[6][name] = chains[4][name] if alike else self._chain(key, policy, direction, 6, log_prefix, wanted)
+        self.rendered[key] = _Rendered(policy, frozenset(wanted), chains)
+        for family in FAMILIES:
+            fresh[family].update(chains[family])
+
+    def _chain(
+        self,
+        key: PolicyKey,
+        policy: Policy | Profile,
+        direction: Direction,
+        family: int,
+        log_prefix: str,
+        wanted: set[Wanted],
+    ) -> Chained:
+        def named(want: Wanted) -> str:
+            if want not in wanted:
+                wanted.add(want)
+                self.members.want(want)
+                self.users.setdefault(want, set()).add(key)
+            return self.members.name(want, family)
+
+        namespace = "" if isinstance(policy, Profile) else policy.namespace
+        owner = f"Profile {policy.name}" if isinstance(policy, Profile) else str(policy)
+        rules = tuple(
+            rows.Rule(match, rule.action, log_prefix if rule.action is Action.LOG else "")
+            for rule in policy.rules(direction)
+            for match in lowered(rule, namespace, family, named)
+        )
+        return rows.chained(rows.PolicyChain(f"{owner} {direction.value.lower()}", rules))
+
+    def _called_alike(self, wanted: set[Wanted]) -> bool:
+        return all(self.members.name(want, 4) == self.members.name(want, 6) for want in wanted)

@@ -1,0 +1,101 @@
+"""The rows that no policy decides: dispatch, what may leave a workload, the chains in the kernel's hooks, NAT. Pure.
+
+NAT: what leaves a natOutgoing pool for an address outside of all pools is masqueraded; between pods never, a pod's
+source address is kept everywhere inside.  What a node itself sends into a tunnel takes the tunnel's address.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from felixlite.addresses import Prefix
+from felixlite.model.inside import Mode, Use, Workload
+from felixlite.model.policy import Direction
+from felixlite.policy import rows
+from felixlite.policy.inputs import Inputs, WorkloadKey
+from felixlite.policy.members import disjoint
+from felixlite.policy.rows import Key, Row
+
+
+def dispatch(workloads: Mapping[WorkloadKey, Workload]) -> Iterator[tuple[Key, Row]]:
+    interfaces = {workload.interface for workload in workloads.values() if workload.interface}
+    for key, direction in ((rows.FROM_WORKLOADS, Direction.EGRESS), (rows.TO_WORKLOADS, Direction.INGRESS)):
+        pairs = frozenset((name, rows.endpoint_key(direction, name).name) for name in interfaces)
+        yield key, rows.Dispatch(direction, pairs)
+
+
+def own(inputs: Inputs, family: int) -> dict[Key, Row]:
+    """What may leave each workload: its addresses."""
+    addresses = frozenset(
+        (workload.interface, net)
+        for workload in inputs.local_workloads.values()
+        for net in workload.addresses
+        if net.family == family and not may_spoof(workload, inputs)
+    )
+    return {Key("set", rows.OWN_ADDRESSES): rows.IpSet("iface,ip", addresses)}
+
+
+def may_spoof(workload: Workload, inputs: Inputs) -> bool:
+    return workload.may_spoof and inputs.settings.may_spoof
+
+
+def read_by_gates(inputs: Inputs) -> tuple[Any, ...]:
+    spoofers = tuple(w.interface for w in inputs.local_workloads.values() if w.may_spoof)
+    return (inputs.pools, inputs.nodes, inputs.settings, inputs.tunnels, inputs.service_nets, spoofers)
+
+
+def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
+    """The hooks' own chains and the sets that they look into."""
+    settings, pools = inputs.settings, inputs.pools.values()
+    wants_ipip = settings.ipip if settings.ipip is not None else any(p.ipip is not Mode.NEVER for p in pools)
+    wants_vxlan = settings.vxlan if settings.vxlan is not None else any(p.vxlan is not Mode.NEVER for p in pools)
+    spoofers = {w.interface for w in inputs.local_workloads.values() if may_spoof(w, inputs)}
+    body = rows.Gates(
+        interfaces=settings.interfaces,
+        spoofers=tuple(sorted(spoofers)),
+        ipip=wants_ipip and family == 4,
+        vxlan=wants_vxlan,
+        vxlan_port=settings.vxlan_port,
+        pods_may_ipip=settings.pods_may_ipip,
+        pods_may_vxlan=settings.pods_may_vxlan,
+        to_host=settings.to_host,
+        deny=settings.deny,
+        service_loop=settings.service_loop,
+        service_nets=tuple(net for net in inputs.service_nets if net.family == family),
+        check_invalid=settings.check_invalid,
+        mark_mask=settings.mark_mask,
+        insert=settings.insert,
+        log=settings.log,
+        nftables=settings.nftables,
+        iptables=settings.iptables,
+    )
+    masqueraded, inside = nat_nets(inputs, family)
+    nat = rows.Nat(
+        outgoing=bool(masqueraded),
+        to_address=settings.nat_address if settings.nat_address and settings.nat_address.version == family else None,
+        ports=settings.nat_ports,
+        out_interfaces=settings.nat_interfaces,
+        keep_inside=settings.keep_pod_addresses and bool(inside),
+        tunnels=tuple(tunnel for tunnel in inputs.tunnels if tunnel.address.version == family),
+    )
+    return {
+        rows.GATES: rows.chained(body),
+        rows.NAT: rows.chained(nat),
+        Key("set", rows.ALL_HOSTS): rows.IpSet("net", frozenset(disjoint(hosts(inputs, family)))),
+        Key("set", rows.MASQUERADED): rows.IpSet("net", frozenset(disjoint(masqueraded))),
+        Key("set", rows.INSIDE): rows.IpSet("net", frozenset(disjoint(inside))),
+    }
+
+
+def nat_nets(inputs: Inputs, family: int) -> tuple[list[Prefix], list[Prefix]]:
+    """The sources that are masqueraded, and the destinations for which nothing is. A disabled pool counts too."""
+    pools = [p for p in inputs.pools.values() if p.cidr.family == family]
+    inside = [p.cidr for p in pools if p.allowed_uses != frozenset({Use.LOAD_BALANCER})]
+    if inputs.settings.nat_excludes_hosts:
+        inside += hosts(inputs, family)
+    return [p.cidr for p in pools if p.nat_outgoing], inside
+
+
+def hosts(inputs: Inputs, family: int) -> list[Prefix]:
+    """Who may send us tunnel packets: the nodes of the cluster and those that the operator names."""
+    own = [address for node in inputs.nodes.values() if (address := node.address(family))]
+    return [Prefix.host(a) for a in own] + [net for net in inputs.settings.external_nodes if net.family == family]

@@ -1,0 +1,84 @@
+"""What the policy planner and the evaluator read, as one value, and how two of them differ. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+from felixlite.addresses import Prefix
+from felixlite.model.inside import Node, Pool, Workload
+from felixlite.model.policy import NetworkSet, Policy, Profile, Service, Tier
+from felixlite.policy.rows import Tunnel
+from felixlite.policy.settings import PolicySettings
+from felixlite.reconcile import changed_keys
+from felixlite.snapshot import Snapshot
+
+WorkloadKey = tuple[str, str]
+PolicyKey = tuple[str, str, str]  # (kind, namespace, name); a profile is ("Profile", "", name)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that the planner reads."""
+
+    local_workloads: Mapping[WorkloadKey, Workload] = field(default_factory=dict)
+    remote_workloads: Mapping[WorkloadKey, Workload] = field(default_factory=dict)
+    policies: Mapping[PolicyKey, Policy] = field(default_factory=dict)
+    tiers: Mapping[str, Tier] = field(default_factory=dict)
+    network_sets: Mapping[tuple[str, str], NetworkSet] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    services: Mapping[tuple[str, str], Service] = field(default_factory=dict)
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    settings: PolicySettings = field(default_factory=PolicySettings)
+    tunnels: tuple[Tunnel, ...] = ()  # (link, this node's address on it)
+    service_nets: tuple[Prefix, ...] = ()  # of BGPConfiguration, for the service loop prevention
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        settings: PolicySettings,
+        tunnels: tuple[Tunnel, ...] = (),
+        service_nets: tuple[Prefix, ...] = (),
+    ) -> "Inputs":
+        return cls(
+            snapshot.local_workloads,
+            snapshot.remote_workloads,
+            cast("Mapping[PolicyKey, Policy]", snapshot.policies),
+            snapshot.tiers,
+            snapshot.network_sets,
+            snapshot.profiles,
+            snapshot.services,
+            snapshot.pools,
+            snapshot.nodes,
+            settings,
+            tunnels,
+            service_nets or _service_nets(snapshot),
+        )
+
+
+NOWHERE = Inputs()
+
+
+def _service_nets(snapshot: Snapshot) -> tuple[Prefix, ...]:
+    """The ranges that BGPConfiguration announces for services."""
+    spec = snapshot.bgp_configurations.get("default", {})
+    fields = ("serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs")
+    return tuple(Prefix.parse(item["cidr"]) for field_name in fields for item in spec.get(field_name) or ())
+
+
+# -- what changed ----------------------------------------------------------------------------------------------------
+
+
+class Changed(NamedTuple):
+    key: Any
+    old: Any
+    new: Any  # None: gone
+
+
+def changes(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> list[Changed]:
+    """What is a different object in `new`. Two walks over a dict, whatever its size."""
+    if old is new:
+        return []
+    found = (Changed(key, old.get(key), new.get(key)) for key in changed_keys(old, new))
+    return [change for change in found if change.old is not change.new]

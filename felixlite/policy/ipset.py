@@ -1,0 +1,128 @@
+"""ip sets for the iptables backend, through `ipset restore` and `ipset save`.
+
+A set is changed by what it lost and gained; when that is most of it, a new one is filled beside it and swapped in, so
+that no packet ever meets a half-filled set.  Ours begin with `fl4-` or `fl6-`; no other is touched.
+"""
+
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+
+from felixlite.addresses import Prefix
+from felixlite.policy.apart import Refused
+from felixlite.policy.iptables_text import set_name
+from felixlite.policy.rows import IpSet, Key, Member, SetKind
+
+PATIENCE = 30.0
+LARGEST = 1 << 20
+_TYPES: Mapping[SetKind, str] = {
+    "ip": "hash:ip",
+    "net": "hash:net",
+    "ip,port": "hash:ip,port",
+    "iface,ip": "hash:net,iface",
+}
+_KINDS: Mapping[str, SetKind] = {name: kind for kind, name in _TYPES.items()}
+
+
+def run(arguments: list[str], text: str = "") -> str:
+    """Run a program with the text on its standard input."""
+    try:
+        done = subprocess.run(
+            arguments, input=text, capture_output=True, text=True, check=False, timeout=PATIENCE, env=_ENVIRONMENT
+        )
+    except OSError as error:
+        raise Refused(f"{arguments[0]}: {error.strerror}; install it") from None
+    except subprocess.TimeoutExpired:
+        raise Refused(f"{arguments[0]}: no answer within {PATIENCE:g} s") from None
+    if done.returncode:
+        raise Refused(f"{arguments[0]}: {(done.stderr or done.stdout).strip() or f'exit status {done.returncode}'}")
+    return done.stdout
+
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
+
+
+def member_text(member: Member) -> str:
+    if isinstance(member, Prefix):
+        return str(member.first) if member.is_host else str(member)
+    if len(member) == 2:
+        interface, own = member
+        return f"{own.first},{interface}"
+    host, protocol, port = member
+    return f"{host.first},{protocol}:{port}"
+
+
+def difference(name: str, old: IpSet | None, new: IpSet, family: int) -> Iterator[str]:
+    """The lines of `ipset restore` that make the one of the other."""
+    gone = old.members - new.members if old else frozenset()
+    come = new.members - old.members if old else new.members
+    if len(gone) > len(new.members):
+        spare = f"fl{family}-spare"
+        yield _create(spare, new, family)
+        yield f"flush {spare}"
+        yield from (f"add {spare} {member_text(member)}" for member in new.members)
+        yield f"swap {spare} {name}"
+        yield f"destroy {spare}"
+        return
+    if old is None:
+        yield _create(name, new, family)
+    yield from (f"del {name} {member_text(member)}" for member in gone)
+    yield from (f"add {name} {member_text(member)}" for member in come)
+
+
+def _create(name: str, new: IpSet, family: int) -> str:
+    return f"create {name} {_TYPES[new.kind]} family {'inet' if family == 4 else 'inet6'} maxelem {LARGEST}"
+
+
+def write(old: Mapping[Key, IpSet], new: Mapping[Key, IpSet], family: int) -> None:
+    lines = [
+        line for key, row in new.items() for line in difference(set_name(key.name, family), old.get(key), row, family)
+    ]
+    if lines:
+        run(["ipset", "-exist", "restore"], "\n".join([*lines, ""]))
+
+
+def destroy(key: Key, family: int) -> None:
+    """Remove a set. The kernel lets go of the rules that named it a moment after they are gone."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            run(["ipset", "destroy", set_name(key.name, family)])
+            return
+        except Refused as error:
+            if "in use" not in str(error) or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.01)
+
+
+_ATTEMPTS = 20
+
+
+def read(family: int) -> dict[Key, IpSet]:
+    """Our sets of the family."""
+    kinds: dict[str, SetKind] = {}
+    members: dict[str, set[Member]] = {}
+    prefix = set_name("", family)
+    for line in run(["ipset", "save"]).splitlines():
+        words = line.split()
+        if len(words) < 3 or not words[1].startswith(prefix):
+            continue
+        if words[0] == "create":
+            kinds[words[1]] = _KINDS.get(words[2], "ip")
+            members[words[1]] = set()
+        elif words[0] == "add":
+            members[words[1]].add(_member(words[2]))
+    return {Key("set", name.removeprefix(prefix)): IpSet(kinds[name], frozenset(members[name])) for name in kinds}
+
+
+def _member(text: str) -> Member:
+    address, comma, rest = text.partition(",")
+    if not comma:
+        return Prefix.parse(address)
+    protocol, colon, port = rest.partition(":")
+    if colon and protocol in _PROTOCOLS:
+        return Prefix.host(ip_address(address)), _PROTOCOLS[protocol], int(port)
+    return rest, Prefix.parse(address)
+
+
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "udplite": 136}

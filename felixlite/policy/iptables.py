@@ -1,0 +1,165 @@
+"""The iptables backend, legacy and nft flavour: ip sets, then chains, one `iptables-restore --noflush` a round.
+
+The whole table of one family is read with `iptables-save` and `ipset save`.  Our jumps in the kernel's chains are placed
+last, when what they lead to is there: by python-iptables on legacy hosts (xtables.py), in the same text on others.
+The programs that it starts live in the network namespace of the calling thread.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Literal
+
+from felixlite.policy import ipset, rows, xtables
+from felixlite.policy.apart import Refused, groups, halved, removal_order
+from felixlite.policy.iptables_listing import Hook, Saved, hooks, saved
+from felixlite.policy.iptables_text import HOOK, Chains, Spelling, restore_text
+from felixlite.policy.plan import table_name
+from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Row
+
+Flavour = Literal["legacy", "nft"]
+LOCK_WAIT = "5"  # seconds for the xtables lock; a key that fails is tried again by the reconciler
+
+
+class IptablesTable:
+    guard = True
+
+    def __init__(self, family: int, flavour: Flavour) -> None:
+        self.name = table_name(family)
+        self.family = family
+        self.flavour = flavour
+        self.program = f"{'iptables' if family == 4 else 'ip6tables'}-{flavour}"
+        self.spelling = Spelling(family)
+        self.insert = True
+        self.sets: dict[Key, IpSet] = {}
+        self.known = Saved({}, {})
+
+    # -- reconcile.Table
+
+    def read(self) -> Mapping[Key, Row]:
+        self.sets = ipset.read(self.family)
+        self.known = saved(self._save(), insert=self.insert)
+        return {**self.sets, **self.known.rows}
+
+    def upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
+        self._take_settings(items)
+        try:
+            self._write(items)
+        except Refused:
+            return self._write_apart(items)
+        return {}
+
+    def delete(self, keys: Collection[Key]) -> Mapping[Key, Exception]:
+        failed: dict[Key, Exception] = {}
+        chains = [key for key in keys if key in self.known.chains]
+        try:
+            self._remove_chains(chains)
+        except Refused as error:
+            failed = dict.fromkeys(chains, error)
+        for key in sorted(keys, key=removal_order):
+            if key in self.sets:
+                try:
+                    ipset.destroy(key, self.family)
+                    del self.sets[key]
+                except Refused as error:
+                    failed[key] = error
+        return failed
+
+    # -- writing
+
+    def _write(self, items: Mapping[Key, Row]) -> None:
+        sets = {key: row for key, row in items.items() if isinstance(row, IpSet)}
+        ipset.write(self.sets, sets, self.family)
+        self.sets.update(sets)
+        self._write_chains({key: row for key, row in items.items() if not isinstance(row, IpSet)})
+
+    def _write_chains(self, items: Mapping[Key, Row]) -> None:
+        if not items:
+            return
+        by_key = {key: self.spelling.chains(key, row) for key, row in items.items()}
+        chains: Chains = {where: rules for found in by_key.values() for where, rules in found.items()}
+        gone = [where for key in by_key for where in self.known.chains.get(key, ()) if where not in chains]
+        wanted = self._hooks_of(items)
+        lines = list(self._hook_lines(wanted)) if self.flavour == "nft" else []
+        self._restore(restore_text(chains, gone, lines))
+        if self.flavour == "legacy":
+            for hook in wanted:
+                xtables.place(self.family, hook.table, hook.chain, hook.target, first=hook.first)
+        self.known = Saved(
+            {**self.known.rows, **items},
+            {**self.known.chains, **{key: tuple(found) for key, found in by_key.items()}},
+            tuple(hook for hook in self.known.misplaced if hook not in wanted),
+            tuple({*self.known.hooked, *wanted}),
+        )
+
+    def _hooks_of(self, items: Iterable[Key]) -> list[Hook]:
+        """The jumps that have to be placed with these rows."""
+        keys = set(items)
+        found = [
+            hook for hook in hooks(insert=self.insert) if (rows.NAT if hook.table == "nat" else rows.GATES) in keys
+        ]
+        return [hook for hook in found if hook in self.known.misplaced or hook not in self.known.hooked]
+
+    def _hook_lines(self, wanted: Iterable[Hook]) -> Iterator[tuple[str, str]]:
+        for hook in wanted:
+            rule = f'-m comment --comment "{HOOK}" -j {hook.target}'
+            for _ in range(self.known.hooked.count(hook)):
+                yield hook.table, f"-D {hook.chain} {rule}"
+            yield hook.table, f"-I {hook.chain} 1 {rule}" if hook.first else f"-A {hook.chain} {rule}"
+
+    def _take_settings(self, items: Mapping[Key, Row]) -> None:
+        gates = items.get(rows.GATES)
+        if isinstance(gates, Chained) and isinstance(gates.body, Gates):
+            self.spelling = Spelling(self.family, gates.body.mark_mask)
+            self.insert = gates.body.insert
+
+    def _write_apart(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
+        """Read again what is there, then write in groups, halving those that are refused."""
+        try:
+            self.read()
+        except Refused as error:
+            return dict.fromkeys(items, error)
+        # the gates lead to the dispatch, which drops everything while it is empty
+        empty = {key: Dispatch(row.direction, frozenset()) for key, row in items.items() if isinstance(row, Dispatch)}
+        failed = halved({key: row for key, row in empty.items() if key not in self.known.rows}, self._write)
+        for group in groups(items):
+            for key, row in group.items():
+                if isinstance(row, Dispatch):
+                    failed.update(self._dispatch_what_can_be(key, row))
+            failed.update(halved({k: r for k, r in group.items() if not isinstance(r, Dispatch)}, self._write))
+        return failed
+
+    def _dispatch_what_can_be(self, key: Key, row: Dispatch) -> dict[Key, Exception]:
+        """Interfaces whose chain could not be written stay out, so that what they send is dropped."""
+        there = {chain for places in self.known.chains.values() for _, chain in places}
+        possible = frozenset(pair for pair in row.chains if f"fl-{pair[1]}" in there)
+        failed = halved({key: Dispatch(row.direction, possible)}, self._write)
+        if missing := row.chains - possible:
+            names = ", ".join(sorted(interface for interface, _ in missing))
+            failed.setdefault(key, Refused(f"no chain for {names}; all that they send or get is dropped"))
+        return failed
+
+    # -- removing
+
+    def _remove_chains(self, keys: Iterable[Key]) -> None:
+        places = [where for key in keys for where in self.known.chains[key]]
+        if not places:
+            return
+        gone = {key for key in keys if key in (rows.GATES, rows.NAT)}
+        unhooked = [hook for hook in self.known.hooked if (rows.NAT if hook.table == "nat" else rows.GATES) in gone]
+        lines = [(h.table, f'-D {h.chain} -m comment --comment "{HOOK}" -j {h.target}') for h in unhooked]
+        self._restore(restore_text({}, places, lines))
+        removed = set(keys)
+        self.known = Saved(
+            {key: row for key, row in self.known.rows.items() if key not in removed},
+            {key: places for key, places in self.known.chains.items() if key not in removed},
+            (),
+            tuple(hook for hook in self.known.hooked if hook not in unhooked),
+        )
+
+    # -- the programs
+
+    def _save(self) -> str:
+        return ipset.run([f"{self.program}-save"])
+
+    def _restore(self, text: str) -> None:
+        wait = ["-w", LOCK_WAIT] if self.flavour == "legacy" else []
+        ipset.run([f"{self.program}-restore", "--noflush", *wait], text)

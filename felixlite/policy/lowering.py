@@ -1,0 +1,119 @@
+"""From what a user wrote in one rule to matches that a packet filter knows: sets by name, one address family. Pure.
+
+A rule becomes several matches only where it offers alternatives that no single match can say (numbered and named
+ports), and none when it can never match in the family.  Which set stands for a selector is the planner's business:
+`named` is asked for the name of every set that a match needs.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from felixlite.addresses import Prefix
+from felixlite.model.policy import ANYONE, ICMP, ICMPV6, EntityRule, PolicyRule, PortRange, ServiceRef
+from felixlite.model.selector import ALL, Selector
+from felixlite.policy.rows import ANYWHERE, Match, Side
+from felixlite.policy.selection import peers
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The addresses of everything under a selector."""
+
+    selector: Selector
+
+
+@dataclass(frozen=True, slots=True)
+class Ported:
+    """(address, protocol, port) of every port so named of the endpoints under a selector."""
+
+    selector: Selector
+    names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The endpoints of a service: (address, protocol, port), or only addresses."""
+
+    service: ServiceRef
+    with_ports: bool
+
+
+Wanted = Selected | Ported | Served
+Named = Callable[[Wanted], str]
+
+
+def lowered(rule: PolicyRule, namespace: str, family: int, named: Named) -> Iterator[Match]:
+    """The matches of one rule; the packet matches the rule when it matches one of them."""
+    if not possible(rule, family):
+        return
+    sources = sides(rule.source, namespace, family, named, source=True)
+    destinations = sides(rule.destination, namespace, family, named, source=False)
+    not_protocol = rule.not_protocol if rule.protocol is None else None
+    for source, destination in product(sources, destinations):
+        yield Match(rule.protocol, not_protocol, rule.icmp, rule.not_icmp, source, destination)
+
+
+def possible(rule: PolicyRule, family: int) -> bool:
+    """False for a rule that no packet of the family can match."""
+    if rule.family not in (None, family):
+        return False
+    if rule.protocol == (ICMPV6 if family == 4 else ICMP):
+        return False
+    if rule.protocol is not None and rule.protocol == rule.not_protocol:
+        return False
+    return all(_reachable(side, family) for side in (rule.source, rule.destination))
+
+
+def _reachable(side: EntityRule, family: int) -> bool:
+    if not side.nets and not side.not_nets:
+        return True
+    excludes_all = any(not net.length for net in of_family(side.not_nets, family))
+    return not excludes_all and (not side.nets or bool(of_family(side.nets, family)))
+
+
+def of_family(nets: tuple[Prefix, ...], family: int) -> tuple[Prefix, ...]:
+    if not nets:
+        return nets
+    return tuple(net for net in nets if net.family == family)
+
+
+def sides(entity: EntityRule, namespace: str, family: int, named: Named, *, source: bool) -> list[Side]:
+    """The alternatives of one side."""
+    if entity is ANYONE or entity == ANYONE:
+        return [ANYWHERE]
+    selector = peers(entity, namespace)
+    sets = [named(Selected(selector))] if selector else []
+    port_sets: list[str] = []
+    if entity.service:
+        (port_sets if not source else sets).append(named(Served(entity.service, with_ports=not source)))
+    numbers = tuple(port for port in entity.ports if isinstance(port, PortRange))
+    names = frozenset(port for port in entity.ports if isinstance(port, str))
+    not_names = frozenset(port for port in entity.not_ports if isinstance(port, str))
+    scope = selector or ALL
+    found = []
+    with_names = [(numbers, tuple(port_sets))] if numbers or not names else []
+    if names:
+        with_names.append(((), (*port_sets, named(Ported(scope, names)))))
+    for ports, in_port_sets in with_names:
+        found.append(
+            Side(
+                of_family(entity.nets, family),
+                of_family(entity.not_nets, family),
+                tuple(sets),
+                (named(Selected(entity.not_selector)),) if entity.not_selector else (),
+                ports,
+                tuple(port for port in entity.not_ports if isinstance(port, PortRange)),
+                in_port_sets,
+                (named(Ported(scope, not_names)),) if not_names else (),
+            )
+        )
+    return found
+
+
+def tells_families_apart(rule: PolicyRule) -> bool:
+    """False for a rule that reads the same in both families, but for what its sets are called."""
+    sides = (rule.source, rule.destination)
+    return (
+        rule.family is not None or rule.protocol in (ICMP, ICMPV6) or any(side.nets or side.not_nets for side in sides)
+    )

@@ -1,0 +1,217 @@
+"""All rows of the policy tables, from what the store and the kernel say. Pure but for a memory of the last answer.
+
+    planner = Planner()
+    plan = planner(Inputs.of(snapshot, settings.of(values), tunnels, service_nets))
+    plan.tables      {"policy/4": slices, "policy/6": slices} for reconcile.Reconciler
+    plan.notes       what a person should know (a policy in a tier that does not exist, ...)
+
+A second call costs what changed: every mapping is compared with the one before by the identity of its values, only
+policies that select a local workload become chains, and only sets that such a policy names are followed.  A fresh
+Planner given the same inputs answers the same rows (tests/unit/policy); that is what a restarted agent does.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from felixlite.model.inside import Workload
+from felixlite.model.policy import BUILT_IN_TIERS, Direction, NetworkSet, Policy, Profile
+from felixlite.policy import rows
+from felixlite.policy.chains import Chains, chain_name, may_pass
+from felixlite.policy.gates import dispatch, gates, may_spoof, own, read_by_gates
+from felixlite.policy.inputs import NOWHERE, Changed, Inputs, PolicyKey, WorkloadKey, changes
+from felixlite.policy.members import FAMILIES, Carrier, Members
+from felixlite.policy.rows import Key, Row
+from felixlite.policy.selection import by_tier, endpoint_labels, profile_named, profiles_of, set_labels
+from felixlite.policy.targets import Targets
+
+
+class PolicyPlan(NamedTuple):
+    tables: Mapping[str, tuple[Mapping[Key, Row], ...]]
+    notes: tuple[str, ...]
+
+
+def table_name(family: int) -> str:
+    return f"policy/{family}"
+
+
+class _Dirty(NamedTuple):
+    """What has to be looked at again."""
+
+    policies: set[PolicyKey]
+    workloads: set[WorkloadKey]
+
+
+class Planner:
+    def __init__(self) -> None:
+        self.last = NOWHERE
+        self.started = False
+        self.members = Members()
+        self.chains = Chains(self.members)
+        self.targets = Targets()
+        self.endpoints: dict[WorkloadKey, dict[Key, Row]] = {}
+        self.profiles: dict[WorkloadKey, frozenset[str]] = {}  # that each local workload uses
+        self.endpoint_rows: dict[Key, Row] = {}
+        self.own_rows: dict[int, dict[Key, Row]] = {}
+        self.gate_rows: dict[int, dict[Key, Row]] = {}
+        self.notes: tuple[str, ...] = ()
+
+    def __call__(self, inputs: Inputs) -> PolicyPlan:
+        last, self.last = self.last, inputs
+        local = changes(last.local_workloads, inputs.local_workloads)
+        profiles = {change.key for change in changes(last.profiles, inputs.profiles)}
+        relabelled = _users_of(profiles, inputs.local_workloads)
+        self._put_workloads(last, inputs, local, profiles)
+        self._put_network_sets(last, inputs, profiles)
+        dirty = self._put_targets(last, inputs, relabelled | {change.key for change in local})
+        self._put_chains(last, inputs, dirty, profiles)
+        self._put_endpoints(inputs, dirty, everything=last.tiers is not inputs.tiers)
+        self._put_the_rest(last, inputs, local)
+        self.started = True
+        slices = {
+            table_name(family): (
+                self.members.rows(family),
+                self.chains.rows[family],
+                self.endpoint_rows,
+                self.own_rows[family],
+                self.gate_rows[family],
+            )
+            for family in FAMILIES
+        }
+        return PolicyPlan(slices, self.notes)
+
+    # -- steps
+
+    def _put_workloads(self, last: Inputs, inputs: Inputs, local: list[Changed], profiles: set[str]) -> None:
+        """Every endpoint of the cluster that changed, or that inherits from a profile that did."""
+        again: dict[WorkloadKey, Workload] = {}
+        for key, _, workload in (*local, *changes(last.remote_workloads, inputs.remote_workloads)):
+            found = workload or inputs.local_workloads.get(key) or inputs.remote_workloads.get(key)
+            if found:
+                again[key] = found
+            else:
+                self.members.drop(("w", *key))
+        for mapping in (inputs.remote_workloads, inputs.local_workloads):
+            again.update((key, mapping[key]) for key in _users_of(profiles, mapping))
+        for key, found in again.items():
+            labels = endpoint_labels(found, inputs.profiles)
+            self.members.put(("w", *key), labels, Carrier(found.addresses, found.ports))
+
+    def _put_network_sets(self, last: Inputs, inputs: Inputs, profiles: set[str]) -> None:
+        again: dict[tuple[str, str], NetworkSet] = {}
+        for key, _, network_set in changes(last.network_sets, inputs.network_sets):
+            if network_set:
+                again[key] = network_set
+            else:
+                self.members.drop(("s", *key))
+        if profiles:
+            again.update((k, s) for k, s in inputs.network_sets.items() if f"kns.{s.namespace}" in profiles)
+        for key, found in again.items():
+            self.members.put(("s", *key), set_labels(found, inputs.profiles), Carrier(found.nets))
+        if last.services is not inputs.services:
+            self.members.put_services(inputs.services)
+
+    def _put_targets(self, last: Inputs, inputs: Inputs, workloads: set[WorkloadKey]) -> _Dirty:
+        dirty = _Dirty(set(), set(workloads))
+        for key, old, policy in changes(last.policies, inputs.policies):
+            dirty.policies.add(key)
+            dirty.workloads.update(self.targets.put_policy(key, old, policy))
+        for key in workloads:
+            before = self.targets.policies_of(key)
+            if workload := inputs.local_workloads.get(key):
+                self.targets.index.put(key, endpoint_labels(workload, inputs.profiles))
+            else:
+                self.targets.index.drop(key)
+            dirty.policies.update(before ^ self.targets.policies_of(key))
+        return dirty
+
+    def _put_chains(self, last: Inputs, inputs: Inputs, dirty: _Dirty, profiles: set[str]) -> None:
+        again = dirty.policies | self.chains.renamed()
+        again |= {("Profile", "", name) for name in profiles | self._profile_changes(inputs, dirty)}
+        prefix = inputs.settings.log_prefix
+        if last.settings.log_prefix != prefix:
+            again |= self.chains.rendered.keys()
+        self.chains.update({key: self._wanted(key, inputs) for key in again}, prefix)
+        # a set that came to life on the way may turn out to hold networks, and is then called otherwise
+        renamed = self.chains.renamed()
+        self.chains.update({key: self._wanted(key, inputs) for key in renamed}, prefix)
+
+    def _wanted(self, key: PolicyKey, inputs: Inputs) -> Policy | Profile | None:
+        """The policy or profile of that name, if a local workload needs it."""
+        kind, _, name = key
+        if kind == "Profile":
+            used = any(name in names for names in self.profiles.values())
+            return profile_named(name, inputs.profiles) if used else None
+        return inputs.policies.get(key) if self.targets.is_active(key) else None
+
+    def _profile_changes(self, inputs: Inputs, dirty: _Dirty) -> set[str]:
+        """The profiles that local workloads began or ceased to use."""
+        found: set[str] = set()
+        for key in dirty.workloads:
+            before = self.profiles.pop(key, frozenset())
+            if workload := inputs.local_workloads.get(key):
+                self.profiles[key] = frozenset(profiles_of(workload))
+            found |= before ^ self.profiles.get(key, frozenset())
+        return found
+
+    def _put_endpoints(self, inputs: Inputs, dirty: _Dirty, *, everything: bool) -> None:
+        again = inputs.local_workloads.keys() | self.endpoints.keys() if everything else dirty.workloads
+        if not again and self.started:
+            return
+        for key in again:
+            workload = inputs.local_workloads.get(key)
+            if workload and workload.interface:
+                policies = [inputs.policies[policy] for policy in self.targets.policies_of(key)]
+                self.endpoints[key] = dict(_endpoint(workload, policies, inputs))
+            else:
+                self.endpoints.pop(key, None)
+        found = dict(dispatch(inputs.local_workloads))
+        for endpoint in self.endpoints.values():
+            found.update(endpoint)
+        self.endpoint_rows = found
+
+    def _put_the_rest(self, last: Inputs, inputs: Inputs, local: list[Changed]) -> None:
+        if local or not self.started:
+            self.own_rows = {family: own(inputs, family) for family in FAMILIES}
+        if not self.started or read_by_gates(last) != read_by_gates(inputs):
+            self.gate_rows = {family: gates(inputs, family) for family in FAMILIES}
+        if not self.started or last.policies is not inputs.policies or last.tiers is not inputs.tiers:
+            self.notes = notes(inputs)
+
+
+def _users_of(profiles: set[str], workloads: Mapping[WorkloadKey, Workload]) -> set[WorkloadKey]:
+    if not profiles:
+        return set()
+    return {key for key, workload in workloads.items() if not profiles.isdisjoint(profiles_of(workload))}
+
+
+def _endpoint(workload: Workload, policies: list[Policy], inputs: Inputs) -> Iterator[tuple[Key, Row]]:
+    tiers = by_tier(policies, inputs.tiers)
+    for direction in Direction:
+        steps = []
+        for tier, ordered in tiers:
+            taken = tuple(_step(policy, direction) for policy in ordered if direction in policy.types)
+            if taken:
+                steps.append(rows.TierStep(tier.name, taken, tier.default_action))
+        profiles = tuple(
+            chain_name("profile", direction, ("Profile", "", name))
+            for name in profiles_of(workload)
+            if profile_named(name, inputs.profiles)
+        )
+        mac = workload.mac if direction is Direction.EGRESS and not may_spoof(workload, inputs) else None
+        body = rows.EndpointChain(workload.interface, direction, tuple(steps), profiles, mac)
+        yield rows.endpoint_key(direction, workload.interface), rows.chained(body)
+
+
+def _step(policy: Policy, direction: Direction) -> rows.PolicyStep:
+    name = chain_name("policy", direction, (policy.kind, policy.namespace, policy.name))
+    return rows.PolicyStep(name, may_pass(policy.rules(direction)))
+
+
+def notes(inputs: Inputs) -> tuple[str, ...]:
+    """What is enforced otherwise than its author may expect."""
+    tiers = inputs.tiers.keys() | BUILT_IN_TIERS.keys()
+    return tuple(
+        f"{policy}: tier: {policy.tier!r}: there is no such tier; it is asked after all others and denies at its end"
+        for policy in inputs.policies.values()
+        if policy.tier not in tiers
+    )

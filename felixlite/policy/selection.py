@@ -1,0 +1,180 @@
+"""Whom a policy speaks about: labels with all that is inherited, selectors with all that is implied, and the order.
+
+Pure.  Both the planner and the evaluator build on these few functions, so this is where a mistake would hide from
+their comparison; tests/unit/policy therefore checks it by hand, against the documents.  Reference 14.1-14.3.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from felixlite.model.inside import Workload
+from felixlite.model.policy import (
+    BUILT_IN_TIERS,
+    DEFAULT_ALLOW,
+    EntityRule,
+    NetworkSet,
+    Policy,
+    Profile,
+    Tier,
+    namespace_profile,
+    service_account_profile,
+)
+from felixlite.model.selector import Selector, conjunction, parse
+
+NAMESPACE = "projectcalico.org/namespace"
+SERVICE_ACCOUNT = "projectcalico.org/serviceaccount"
+ORCHESTRATOR = "projectcalico.org/orchestrator"
+
+Profiles = Mapping[str, Profile]
+
+
+# -- labels ----------------------------------------------------------------------------------------------------------
+
+
+def profile_named(name: str, profiles: Profiles) -> Profile | None:
+    """The profile, or the one that its name implies when the store holds none (an etcd without namespaces)."""
+    if found := profiles.get(name):
+        return found
+    return _implied(name)
+
+
+@lru_cache(maxsize=4096)
+def _implied(name: str) -> Profile | None:
+    if name == DEFAULT_ALLOW.name:
+        return DEFAULT_ALLOW
+    kind, _, rest = name.partition(".")
+    if kind == "kns" and rest:
+        return namespace_profile(rest, {})
+    if kind == "ksa" and rest:
+        return service_account_profile(*rest.partition(".")[::2], {})
+    return None
+
+
+def profiles_of(workload: Workload) -> tuple[str, ...]:
+    """A workload without profiles has its namespace's: who is selected by no policy is open."""
+    return workload.profiles or (f"kns.{workload.namespace}",)
+
+
+def endpoint_labels(workload: Workload, profiles: Profiles) -> dict[str, str]:
+    """Its own labels win over those of its profiles; the earlier profile wins over the later."""
+    labels: dict[str, str] = {}
+    for name in reversed(profiles_of(workload)):
+        if profile := profile_named(name, profiles):
+            labels.update(profile.labels)
+    labels.update(workload.labels)
+    labels[NAMESPACE] = workload.namespace
+    if workload.pod:
+        labels.setdefault(ORCHESTRATOR, "k8s")
+    if workload.service_account:
+        labels[SERVICE_ACCOUNT] = workload.service_account
+    return labels
+
+
+def set_labels(network_set: NetworkSet, profiles: Profiles) -> dict[str, str]:
+    if not network_set.namespace:
+        return dict(network_set.labels)
+    namespace = profile_named(f"kns.{network_set.namespace}", profiles)
+    inherited = namespace.labels if namespace else {}
+    return {**inherited, **network_set.labels, NAMESPACE: network_set.namespace}
+
+
+# -- selectors -------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=65536)
+def _prefixed(text: str, prefix: str) -> Selector:
+    return parse(text, prefix)
+
+
+@lru_cache(maxsize=65536)
+def in_namespace(namespace: str) -> Selector:
+    return parse(f"{NAMESPACE} == '{namespace}'")
+
+
+NAMESPACED = parse(f"has({NAMESPACE})")
+GLOBAL = parse(f"!has({NAMESPACE})")
+
+
+def of_namespaces(selector: Selector) -> Selector:
+    """Whoever lives in a namespace with such labels; all() asks for any namespace, global() for none."""
+    if selector.text == "all()":
+        return NAMESPACED
+    if selector.text == "global()":
+        return GLOBAL
+    return _prefixed(selector.text, "pcns.")
+
+
+def of_service_accounts(selector: Selector) -> Selector:
+    if selector.text == "all()":
+        return parse(f"has({SERVICE_ACCOUNT})")
+    return _prefixed(selector.text, "pcsa.")
+
+
+def applies_to(policy: Policy) -> Selector:
+    """Which endpoints the policy decides about."""
+    parts = [in_namespace(policy.namespace)] if policy.namespace else []
+    parts += [of_namespaces(policy.namespace_selector)] if policy.namespace_selector else []
+    parts += [of_service_accounts(policy.service_account_selector)] if policy.service_account_selector else []
+    if policy.selector.text != "all()" or not parts:
+        parts.append(policy.selector)
+    return conjunction(parts)
+
+
+def peers(entity: EntityRule, namespace: str) -> Selector | None:
+    """Whom one side of a rule speaks about, by labels; None: it does not ask.
+
+    In a namespaced policy anything that speaks of endpoints means those of its own namespace, unless it says otherwise;
+    a rule of addresses only means any address.
+    """
+    parts = []
+    accounts = entity.service_accounts
+    asks = entity.selector or entity.not_selector or accounts
+    if entity.namespace_selector:
+        parts.append(of_namespaces(entity.namespace_selector))
+    elif namespace and asks:
+        parts.append(in_namespace(namespace))
+    if accounts:
+        if accounts.names:
+            parts.append(_account_names(accounts.names))
+        if accounts.selector:
+            parts.append(of_service_accounts(accounts.selector))
+        if not accounts.names and not accounts.selector:
+            parts.append(parse(f"has({SERVICE_ACCOUNT})"))
+    if entity.selector and (entity.selector.text != "all()" or not parts):
+        parts.append(entity.selector)
+    return _all_of(tuple(parts)) if parts else None
+
+
+_all_of = lru_cache(maxsize=65536)(conjunction)
+
+
+def _account_names(names: tuple[str, ...]) -> Selector:
+    return parse(f"{SERVICE_ACCOUNT} in {{{', '.join(repr(name) for name in names)}}}")
+
+
+# -- order -----------------------------------------------------------------------------------------------------------
+
+TierOrder = tuple[bool, float, str]
+PolicyOrder = tuple[bool, float, str, str, str]
+
+
+def tier_of(policy: Policy, tiers: Mapping[str, Tier]) -> Tier:
+    """A tier that nobody has defined comes last and denies at its end: what names it is still enforced."""
+    return tiers.get(policy.tier) or BUILT_IN_TIERS.get(policy.tier) or Tier(policy.tier)
+
+
+def tier_order(tier: Tier) -> TierOrder:
+    return (tier.order is None, tier.order or 0.0, tier.name)
+
+
+def policy_order(policy: Policy) -> PolicyOrder:
+    return (policy.order is None, policy.order or 0.0, policy.name, policy.namespace, policy.kind)
+
+
+def by_tier(policies: Iterable[Policy], tiers: Mapping[str, Tier]) -> list[tuple[Tier, list[Policy]]]:
+    """The policies in the order in which they are asked, grouped by tier."""
+    groups: dict[str, list[Policy]] = {}
+    for policy in policies:
+        groups.setdefault(policy.tier, []).append(policy)
+    found = [(tier_of(group[0], tiers), sorted(group, key=policy_order)) for group in groups.values()]
+    return sorted(found, key=lambda pair: tier_order(pair[0]))
