@@ -1,0 +1,418 @@
+"""The agent of one node: the one place that knows every class.
+
+    options -> store -> this node's record -> sources and tables -> the loop, until told to stop
+
+Nothing is decided here.  What a node wants is in plan.py, what it writes back to the store is a duty, what people ask it
+is answered by show.py.  Starting is cheap and safe at any moment, because every table reads reality first.
+"""
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from felixlite import __version__, carriers, config, show
+from felixlite.addresses import Address, Interface, Prefix
+from felixlite.autodetect import choose
+from felixlite.bgp import tell
+from felixlite.bgp.exabgp import Speaker
+from felixlite.cni.attachments import Attachments
+from felixlite.cni.core import READY, Core
+from felixlite.cni.errors import Code
+from felixlite.cni.notes import Notes
+from felixlite.cni.podmtus import PodMtus
+from felixlite.cni.server import Server
+from felixlite.config import Settings
+from felixlite.control import Control, bound
+from felixlite.controllers.runner import Event
+from felixlite.controllers.team import Team
+from felixlite.datastore import connect, source
+from felixlite.datastore.source import Source
+from felixlite.datastore.store import Store
+from felixlite.duties import Duties, Duty
+from felixlite.errors import FelixliteError, Misconfigured, Unreachable
+from felixlite.figures import samples
+from felixlite.health import Served, Wanted, metrics_text
+from felixlite.intake import READERS, Intake, policies_read_by
+from felixlite.ipam.reading import StoreView
+from felixlite.ipam.store import Ipam
+from felixlite.ipam.tunnels import Tunnels
+from felixlite.ipam.view import SnapshotView
+from felixlite.ipip.devices import Tunnel
+from felixlite.kernel import events
+from felixlite.kernel.addresses import Addresses, every_address
+from felixlite.kernel.events import Events
+from felixlite.kernel.host import Host
+from felixlite.kernel.links import Links, every_link
+from felixlite.kernel.neighbours import ForwardingEntries, Neighbours
+from felixlite.kernel.routes import Routes
+from felixlite.kernel.rules import Rules
+from felixlite.kernel.sysctls import Sysctls
+from felixlite.loop import Loop, Round
+from felixlite.model.resource import identified
+from felixlite.plan import NodePlanner, Published, Surroundings
+from felixlite.policy import kubernetes
+from felixlite.policy.backend import PolicyTable
+from felixlite.policy.watch import NftablesEvents
+from felixlite.reconcile import Reconciler, Table, difference, merged
+from felixlite.registration import FirstPool, ensure_cluster, ensure_pool, publish, register
+from felixlite.snapshot import Change, Put, Snapshot, fold
+from felixlite.threads import Threads
+
+log = logging.getLogger("felixlite")
+
+STORE_PAUSE = 2.0
+IPAM_NAMES = {Tunnel.IPIP: "ipip", Tunnel.VXLAN: "vxlan", Tunnel.VXLAN_V6: "vxlan6"}
+# the tables that admit a tunnel's packets: while one of them fails, nothing new is said to be accepted
+RECEIVING = frozenset({"policy/4", "policy/6", "links", "addresses", "ipip ends", "classifiers"})
+DOCUMENTS = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}  # what it watches, and who reads it
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    store: str
+    node_name: str = ""
+    run_directory: Path = Path("/run/felixlite")
+    flags: Mapping[str, Any] = field(default_factory=dict)  # FelixConfiguration fields, above all other places
+    first_pool: FirstPool = field(default_factory=FirstPool)
+    controllers: bool = False  # also what has to be done once for the whole cluster (one agent does it at a time)
+
+
+def _tell_event(event: Event) -> None:
+    log.log(logging.WARNING if event.failed else logging.INFO, "%s", event)
+
+
+def run(options: Options) -> int:
+    """Run until SIGTERM or SIGINT, or until a thread dies. Answers the exit code."""
+    _need_root()
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(message)s")
+    os.umask(0o077)
+    options.run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    agent = Agent(options)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.threads.stopping.set())
+    agent.start()
+    agent.threads.stopping.wait()
+    agent.stop()
+    return 1 if agent.threads.died else 0
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise Misconfigured(
+            "the agent writes routes, links and policy: run it as root (or with CAP_NET_ADMIN and CAP_NET_RAW)"
+        )
+
+
+class Agent:
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.here = options.node_name or socket.gethostname().lower()
+        self.threads = Threads()
+        self.store: Store = connect(options.store)
+        has_ipv6 = Path("/proc/sys/net/ipv6").exists()
+        self.host = Host()
+        given = config.effective(options.flags, os.environ, {}, self.here)
+        self.ipip = carriers.chosen(self.host, given["ipipCarrier"])
+        self.planner = NodePlanner(Surroundings(options.flags, dict(os.environ), self.ipip.carrier, ipv6=has_ipv6))
+        by_store = StoreView(self.store, self.here, time.time)
+        self.ipam = Ipam(self.store, self.here, SnapshotView(lambda: self.loop.snapshot, source.NAME, by_store))
+        self.speaker = Speaker(options.run_directory / "bgp", self._put, self._touched)
+        self.routes = Routes(self.host)
+        self.reconciler = Reconciler(self._tables())
+        self.loop = Loop(
+            Snapshot(self.here), self.planner, self.reconciler, needs=(source.NAME, events.SOURCE), report=self._report
+        )
+        self.source = Source(self.store, tuple(DOCUMENTS), Intake(self.here, DOCUMENTS), self.loop.put)
+        self.policy_events = NftablesEvents(self.loop.touched)
+        self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns)
+        self.duties = Duties(self._duties())
+        self.control = Control(options.run_directory / "agent.sock", self._answers())
+        self.cni = self._cni()
+        self.controllers = Team(self.store, self.here, _tell_event) if options.controllers else None
+        self.settings: Settings | None = None
+        self.published: Published = (frozenset(), frozenset())
+        self.failing: set[tuple[str, Any]] = set()
+        self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
+        self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(samples(self.loop)))})
+
+    # -- what it is made of
+
+    def _tables(self) -> list[Table[Any, Any]]:
+        """In the order in which they converge (ARCHITECTURE.md)."""
+        host = self.host
+        return [
+            PolicyTable(4),
+            PolicyTable(6),
+            Links(host),
+            PodMtus(host),
+            Addresses(host),
+            Sysctls(host),
+            Neighbours(host),
+            ForwardingEntries(host),
+            *carriers.tables(host, self.ipip.carrier, self._touched),
+            self.routes,
+            Rules(host),
+            self.speaker.peers,
+            self.speaker.announcements,
+        ]
+
+    def _put(self, changes: Sequence[Change]) -> None:
+        self.loop.put(changes)
+
+    def _touched(self, table: str) -> None:
+        self.loop.touched(table)
+
+    def _duties(self) -> list[Duty]:
+        tunnels = Tunnels(self.ipam, self.store, self.here)
+        return [
+            Duty(
+                "registration", lambda known: (known.link_addresses, self._is_registered(known)), self._keep_registered
+            ),
+            Duty(
+                "tunnel addresses",
+                lambda known: (known.pools, self._is_registered(known), self.planner.progress.open),
+                lambda known: tunnels.keep(known.pools.values(), known.nodes[self.here].labels, self._tunnels_in_use()),
+                needs=lambda known: self._is_registered(known) and self.planner.progress.adopted,
+            ),
+            Duty(
+                "published tunnels",
+                lambda known: (self.published, self._is_registered(known)),
+                self._publish,
+                needs=self._is_registered,
+            ),
+        ]
+
+    def _tunnels_in_use(self) -> frozenset[str]:
+        """By the names that IPAM has for them."""
+        return frozenset(IPAM_NAMES[tunnel] for tunnel in self.planner.progress.open)
+
+    def _is_registered(self, known: Snapshot) -> bool:
+        return self.here in known.nodes
+
+    def _cni(self) -> Server:
+        core = Core(
+            submit=self.loop.submit,
+            state=self._cni_state,
+            mtu=lambda: self.planner.mtus.pod if self.planner.mtus else None,
+            differences=lambda: self.loop.ask(lambda loop: loop.reconciler.differences(loop.planned.tables)),
+            has_namespace=lambda name: f"kns.{name}" in self.loop.snapshot.profiles,
+        )
+        attachments = Attachments(self.store, self.ipam, core, self.here, Notes(self.options.run_directory))
+        return Server(bound(self.options.run_directory / "cni.sock"), attachments)
+
+    def _cni_state(self) -> tuple[int, str]:
+        """Whether pods can be attached now (CNI STATUS)."""
+        if missing := sorted(self.loop.needs - self.loop.snapshot.in_sync):
+            return Code.NOT_AVAILABLE, f"the felixlite agent of this node still waits for {', '.join(missing)}"
+        if (told := self.loop.last_round) and (failures := told.failures):
+            table, rows = next(iter(failures.items()))
+            return Code.LIMITED, f"{table}: {next(iter(rows.values())).error}; see `felixlite status`"
+        return READY
+
+    # -- its life
+
+    def start(self) -> None:
+        self._first_contact()
+        self.threads.start("control", self.control.run)
+        self.threads.start("events", self.events.run)
+        self.threads.start("policy events", self.policy_events.run)
+        self.threads.start("source", self.source.run)
+        self.threads.start("bgp", self.speaker.run)
+        self.threads.start("duties", self.duties.run)
+        self.threads.start("core", self.loop.run)
+        if self.controllers:
+            self.threads.start("controllers", self.controllers.run)
+        for name, target in self.cni.threads():
+            self.threads.start(name, target)
+        log.info(
+            "felixlite %s: node %s, store %s, ipip: %s", __version__, self.here, self.store.address, self.ipip.carrier
+        )
+        if self.ipip.warning:
+            log.warning("%s", self.ipip.warning)
+
+    def _first_contact(self) -> None:
+        """This node is in the store before anything else happens. Waits for a store that is away, and says so once."""
+        links = {name: seen.state for name, seen in every_link(self.host).items()}
+        names = {link.index: name for name, link in links.items()}
+        addresses = {(names[a.link], str(a.address)): a.subnet for a in every_address(self.host) if a.link in names}
+        told = False
+        while not self.threads.stopping.is_set():
+            try:
+                self._register(Snapshot(self.here, links=links, link_addresses=addresses))
+                return
+            except Unreachable as error:
+                if not told:
+                    log.warning("%s; trying again, the kernel stays as it is", error)
+                told = True
+                self.threads.stopping.wait(STORE_PAUSE)
+
+    def _register(self, known: Snapshot) -> None:
+        ipv4, ipv6 = self._detected(known, 4), self._detected(known, 6)
+        ensure_cluster(self.store)
+        register(self.store, self.here, ipv4, ipv6)
+        ensure_pool(self.store, self.options.first_pool, ipv4)
+
+    def _detected(self, known: Snapshot, family: int) -> Interface | None:
+        settings = self.planner.settings(known)
+        method = settings["ipAutodetectionMethod" if family == 4 else "ip6AutodetectionMethod"]
+        return choose(method, family, known.links, known.link_addresses, settings["skipInterfaces"], source_toward)
+
+    def _keep_registered(self, known: Snapshot) -> None:
+        if known.link_addresses:
+            self._register(known)
+
+    def _publish(self, _: Snapshot) -> None:
+        publish(self.store, self.here, *self.published)
+
+    def stop(self) -> None:
+        """What is in force stays in force: the node of a stopped agent goes on forwarding."""
+        self.cni.stop()
+        if self.controllers:
+            self.controllers.stop(patience=2.0)
+        self.loop.stop()
+        self.duties.stop()
+        self.source.stop()
+        self.events.stop()
+        self.speaker.stop()
+        self.control.close()
+        self.store.close()
+
+    # -- what is told about it
+
+    def _report(self, told: Round, known: Snapshot) -> None:
+        """After each round, in the core thread: one line if something was done, and on with the duties."""
+        if not told.failures.keys() & RECEIVING:
+            self.published = self.planner.published  # only now: the tables have it
+        self.duties.see(known)
+        peers = self.reconciler.mirrors[self.speaker.peers.name]
+        if self.loop.in_sync and peers.wanted is not None and not peers.unreadable:
+            self.speaker.planned()  # these are all the peers there are to wait for
+        failing = {(name, key): failure for name, each in told.failures.items() for key, failure in each.items()}
+        for (name, key), failure in failing.items():
+            if (name, key) not in self.failing:
+                log.warning("%s: %s: %s", name, key, failure.error)
+        for name, key in self.failing - failing.keys():
+            log.info("%s: %s: works again", name, key)
+        self.failing = set(failing)
+        if not told.quiet:
+            log.info("round %d (%s): %s in %.1f ms", told.number, told.cause, _counts(told), told.seconds * 1000)
+        self._follow_settings(known)
+
+    def _follow_settings(self, known: Snapshot) -> None:
+        """What is configured about the process itself; nothing of it needs a restart."""
+        settings = self.planner.settings(known)
+        if settings is self.settings:
+            return
+        self.settings = settings
+        level = str(settings["logSeverityScreen"]).upper()
+        log.setLevel("CRITICAL" if level == "FATAL" else level)
+        self.health.follow(_where(settings, "health", "healthEnabled"))
+        self.metrics.follow(_where(settings, "prometheusMetrics", "prometheusMetricsEnabled"))
+        self.loop.resync_every = settings["routeRefreshInterval"] or float("inf")
+
+    def _liveness(self) -> tuple[int, str]:
+        try:
+            self.loop.ask(lambda _: None, timeout=5.0)
+        except TimeoutError:
+            return 503, "the core did not answer within 5 s\n"
+        return 200, "the core takes part in life\n"
+
+    def _readiness(self) -> tuple[int, str]:
+        code, why = self._cni_state()
+        return (503, why + "\n") if code else (200, "every table has converged\n")
+
+    # -- what it answers
+
+    def _answers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
+        ask = self.loop.ask
+        return {
+            "status": lambda _: self.status(),
+            "config": lambda _: show.config(self.planner.settings(self.loop.snapshot)),
+            "snapshot": lambda _: show.snapshot(self.loop.snapshot),
+            "plan": lambda _: list(show.plan_lines(self.loop.planned.tables)),
+            "diff": lambda _: ask(lambda loop: list(show.diff_lines(loop.reconciler.differences(loop.planned.tables)))),
+            "why": lambda question: self.why(str(question.get("key", ""))),
+            "what-if": lambda question: self.what_if(question.get("documents", [])),
+            "bgp": lambda question: self.bgp(str(question.get("what", "")), str(question.get("argument", ""))),
+        }
+
+    def bgp(self, what: str, argument: str) -> Any:
+        speech, own = self.loop.ask(lambda loop: self.planner.speech(loop.snapshot))
+        tables = self.loop.planned.tables
+        with self.speaker.lock:
+            told = merged(tables.get(self.speaker.announcements.name, ({},)))
+            return tell.answer(tell.Known(self.speaker.sessions, told, speech, own), what, argument)
+
+    def status(self) -> dict[str, Any]:
+        found = show.status(self.loop)
+        found["store"] = self.store.address
+        found["pid"] = os.getpid()
+        found["ipip"] = self.ipip.carrier
+        found["notes"] += [self.ipip.warning] if self.ipip.warning else []
+        found["sources"] = {
+            name: {"in_sync": name in self.loop.snapshot.in_sync} for name in (source.NAME, events.SOURCE)
+        }
+        health = self.source.health
+        found["sources"][source.NAME]["detail"] = f"{health.state}, {health.lists} lists, {health.events} events"
+        if not health.is_well and health.last_error:
+            found["degraded"].append(f"{source.NAME}: {health.last_error}")
+        found["degraded"] += [served.error for served in (self.health, self.metrics) if served.error]
+        found["degraded"] += [f"{duty.name}: {duty.error}" for duty in self.duties.duties if duty.error]
+        return found
+
+    def why(self, text: str) -> list[str]:
+        """Why traffic for a prefix goes where it goes."""
+        try:
+            prefix = Prefix.parse(text)
+        except ValueError as error:
+            raise FelixliteError(f"{error}: give a prefix such as 192.168.92.128/26, or an address") from None
+        return self.planner.why(self.loop.snapshot, prefix)
+
+    def what_if(self, documents: list[dict[str, Any]]) -> list[str]:
+        """What documents would change on this node: fold them into what is known, plan, and compare. Touches nothing."""
+        intake = Intake(self.here, DOCUMENTS)
+        changes = [change for document in documents for change in intake.changes(_identity(document), document)]
+        if problems := [
+            str(change.value) for change in changes if isinstance(change, Put) and change.kind == "rejected"
+        ]:
+            raise FelixliteError("\n".join(problems))
+
+        def compared(loop: Loop) -> list[str]:
+            # as things will be when every node has moved: nobody is waited for
+            planner, now = NodePlanner(replace(self.planner.given, patient=False)), time.monotonic()
+            before = planner(loop.snapshot, now).tables
+            after = planner(fold(loop.snapshot, changes), now).tables
+            tables = {name: difference(merged(after[name]), merged(before[name])) for name in after}
+            return list(show.diff_lines(tables))
+
+        return self.loop.ask(compared)
+
+
+def _identity(document: dict[str, Any]) -> tuple[str, str, str]:
+    kind = identified(document)
+    metadata = document.get("metadata") or {}
+    return kind.name, str(metadata.get("name", "")), str(metadata.get("namespace", ""))
+
+
+def source_toward(destination: Address) -> Address | None:
+    """The address from which the kernel would send there; connecting a UDP socket sends nothing."""
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        if probe.connect_ex((str(destination), 9)):
+            return None
+        return ip_address(probe.getsockname()[0])
+
+
+def _where(settings: Settings, name: str, enabled: str) -> Wanted | None:
+    return Wanted(settings[f"{name}Host"], settings[f"{name}Port"]) if settings[enabled] else None
+
+
+def _counts(told: Round) -> str:
+    return " ".join(f"{name}+{o.written}-{o.removed}" for name, o in told.outcomes.items() if o.written or o.removed)

@@ -1,0 +1,89 @@
+"""What a node writes back to the store because of what it knows: its tunnel addresses, its address, its readiness.
+
+A duty is a function of the Snapshot that talks to the store; it runs in one thread of its own, so that a slow store
+never holds up the kernel.  A duty runs again when an input that it names is a different object, and after a failure
+with a growing pause.  What it writes comes back to the core as a Change through the watch, like everybody's writes.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from felixlite.errors import FelixliteError
+from felixlite.reconcile import pause
+from felixlite.snapshot import Snapshot
+
+
+@dataclass(slots=True)
+class Duty:
+    name: str
+    reads: Callable[[Snapshot], tuple[Any, ...]]
+    run: Callable[[Snapshot], None]
+    needs: Callable[[Snapshot], bool] = lambda _: True  # what must be known before it can be done at all
+    done_for: tuple[Any, ...] | None = None  # the inputs it last succeeded with
+    error: str = ""
+    attempts: int = 0
+    retry_at: float = 0.0
+
+    def is_due(self, snapshot: Snapshot, now: float) -> bool:
+        if not self.needs(snapshot):
+            return False
+        inputs = self.reads(snapshot)
+        done = self.done_for
+        if done is not None and len(done) == len(inputs) and all(a is b for a, b in zip(done, inputs, strict=True)):
+            return False
+        return now >= self.retry_at
+
+    def attempt(self, snapshot: Snapshot, now: float) -> None:
+        inputs = self.reads(snapshot)
+        try:
+            self.run(snapshot)
+        except FelixliteError as error:
+            self.attempts += 1
+            self.error, self.retry_at = str(error), now + pause(self.attempts)
+        else:
+            self.done_for, self.error, self.attempts, self.retry_at = inputs, "", 0, 0.0
+
+
+class Duties:
+    def __init__(self, duties: Iterable[Duty], clock: Callable[[], float] = time.monotonic) -> None:
+        self.duties = tuple(duties)
+        self._clock = clock
+        self._latest: Snapshot | None = None
+        self._unseen = False
+        self._news = threading.Condition()
+        self._stopped = False
+
+    def see(self, snapshot: Snapshot) -> None:
+        """Called after each round, from the core thread."""
+        with self._news:
+            self._latest = snapshot
+            self._unseen = True
+            self._news.notify()
+
+    def stop(self) -> None:
+        with self._news:
+            self._stopped = True
+            self._news.notify()
+
+    def run(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._stopped or self._unseen, self._patience())
+                if self._stopped:
+                    return
+                self._unseen = False
+                known = self._latest
+            if known is not None:
+                self.once(known)
+
+    def once(self, snapshot: Snapshot) -> None:
+        for duty in self.duties:
+            if duty.is_due(snapshot, self._clock()):
+                duty.attempt(snapshot, self._clock())
+
+    def _patience(self) -> float | None:
+        waiting = [duty.retry_at for duty in self.duties if duty.attempts]
+        return max(0.0, min(waiting) - self._clock()) if waiting else None

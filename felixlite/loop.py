@@ -1,0 +1,233 @@
+"""The core thread: inbox -> fold -> plan -> converge -> report, over and over.
+
+One thread owns the Snapshot and the tables.  Sources put Changes into the inbox from their own threads; the inbox is
+drained whole before each round, so a burst is one round, and there is no pause before a round.  Between rounds the
+thread sleeps until something arrives, a failed key wants another try, a planner asked to be called again at some time,
+or the resync tick is due.
+
+What happened is returned, not logged: `report` gets every Round (agent.py turns it into a line of the log).
+"""
+
+import queue
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from felixlite.reconcile import Failure, Outcome, Plan, Reconciler, Spare
+from felixlite.snapshot import Change, Put, Snapshot, fold, links_that_came_up
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a planner answers: all that is wanted, and when it wants to be asked again though nothing changed."""
+
+    tables: Plan
+    notes: Callable[[], Sequence[str]] = (
+        tuple  # what a person should know, when one asks: why something is not in the plan
+    )
+    ask_again_at: float | None = None
+    may_remove: bool = True  # False: the planner does not know enough to say that something is unwanted
+    spare: Spare = lambda *_: False  # ... or not about these rows
+
+
+class Planner(Protocol):
+    def __call__(self, snapshot: Snapshot, now: float) -> Planned: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of the loop, told afterwards."""
+
+    number: int
+    cause: str
+    seconds: float
+    changes: int
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> Mapping[str, Mapping[Any, Failure]]:
+        return {name: outcome.failures for name, outcome in self.outcomes.items() if outcome.failures}
+
+    @property
+    def quiet(self) -> bool:
+        return not any(o.written or o.removed or o.failures or o.recovered for o in self.outcomes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    changes: Sequence[Change]
+    done: "Future[Round] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    table: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    question: Callable[["Loop"], Any]
+    answer: "Future[Any]"
+
+
+class Loop:
+    """`needs` names the sources that must be in sync before anything is removed."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        planner: Planner,
+        reconciler: Reconciler,
+        *,
+        needs: Iterable[str] = (),
+        resync_every: float = 90.0,
+        report: Callable[[Round, Snapshot], None] = lambda _round, _snapshot: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.snapshot = snapshot
+        self.planner = planner
+        self.reconciler = reconciler
+        self.needs = frozenset(needs)
+        self.resync_every = resync_every
+        self.planned = Planned({})
+        self.last_round: Round | None = None
+        self.rounds = 0
+        self._report = report
+        self._clock = clock
+        self._inbox: queue.SimpleQueue[_Fold | _Touched | _Ask | None] = queue.SimpleQueue()
+        self._next_resync = clock() + resync_every
+
+    # -- from any thread
+
+    def put(self, changes: Sequence[Change]) -> None:
+        self._inbox.put(_Fold(changes, None))
+
+    def submit(self, changes: Sequence[Change]) -> "Future[Round]":
+        """The future is done when the round that folded these changes has converged."""
+        done: Future[Round] = Future()
+        self._inbox.put(_Fold(changes, done))
+        return done
+
+    def touched(self, table: str | None = None) -> None:
+        """Somebody else changed an object of this table (None: of any): look again."""
+        self._inbox.put(_Touched(table))
+
+    def ask(self, question: Callable[["Loop"], T], timeout: float = 10.0) -> T:
+        """Run a question in the core thread, where the tables may be read."""
+        answer: Future[T] = Future()
+        self._inbox.put(_Ask(question, answer))
+        return answer.result(timeout)
+
+    def stop(self) -> None:
+        self._inbox.put(None)
+
+    @property
+    def in_sync(self) -> bool:
+        return self.needs <= self.snapshot.in_sync
+
+    @property
+    def settled(self) -> bool:
+        """Every table has converged at least once since the sources were in sync, and nothing is failing."""
+        return self.in_sync and self.reconciler.settled
+
+    # -- the core thread
+
+    def run(self) -> None:
+        while self.step(self._patience()):
+            pass
+
+    def step(self, patience: float | None) -> bool:
+        """Wait for something to do and do it. False when told to stop."""
+        messages = self._drain(patience)
+        if None in messages:
+            self._fail_the_waiting(messages)
+            return False
+        questions = [m for m in messages if isinstance(m, _Ask)]
+        if work := [m for m in messages if not isinstance(m, _Ask)]:
+            self._round(work, _cause(work))
+        elif not questions or self._is_due():
+            self._round([], "resync" if self._clock() >= self._next_resync else "retry")
+        for question in questions:
+            _answer(question, self)
+        return True
+
+    def _drain(self, patience: float | None) -> "list[_Fold | _Touched | _Ask | None]":
+        messages = []
+        try:
+            messages.append(self._inbox.get(timeout=patience))
+            while True:
+                messages.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return messages
+
+    def _wake_at(self) -> float:
+        times = [self._next_resync, self.planned.ask_again_at, self.reconciler.retry_at()]
+        return min(t for t in times if t is not None)
+
+    def _patience(self) -> float:
+        return min(3600.0, max(0.0, self._wake_at() - self._clock()))  # the resync may be switched off
+
+    def _is_due(self) -> bool:
+        return self._wake_at() <= self._clock()
+
+    def _round(self, work: "Sequence[_Fold | _Touched | None]", cause: str) -> None:
+        began = self._clock()
+        if began >= self._next_resync:
+            self._next_resync = began + self.resync_every
+            self.reconciler.distrust()
+        waiting = []
+        changes: list[Change] = []
+        for message in work:
+            match message:
+                case _Fold(some, done):
+                    changes += some
+                    waiting += [done] if done else []
+                case _Touched(table):
+                    self.reconciler.distrust(table)
+        if came_up := links_that_came_up(self.snapshot.links, changes):
+            self.reconciler.came_up(came_up)
+        elif any(isinstance(change, Put) and change.kind == "link_addresses" for change in changes):
+            self.reconciler.retry()  # a gateway may be in reach now
+        self.snapshot = fold(self.snapshot, changes)
+        self.planned = self.planner(self.snapshot, began)
+        outcomes = self.reconciler.converge(
+            self.planned.tables, began, may_delete=self.in_sync and self.planned.may_remove, spare=self.planned.spare
+        )
+        self.rounds += 1
+        told = Round(self.rounds, cause, self._clock() - began, len(changes), outcomes)
+        self.last_round = told
+        for done in waiting:
+            done.set_result(told)
+        self._report(told, self.snapshot)
+
+    def _fail_the_waiting(self, messages: "Sequence[_Fold | _Touched | _Ask | None]") -> None:
+        for message in messages:
+            match message:
+                case _Fold(_, done) if done:
+                    done.cancel()
+                case _Ask(_, answer):
+                    answer.cancel()
+
+
+def _cause(work: "Sequence[_Fold | _Touched | None]") -> str:
+    kinds: dict[str, int] = {}
+    for message in work:
+        match message:
+            case _Fold(changes, _):
+                for change in changes:
+                    name = getattr(change, "kind", None) or f"{getattr(change, 'source', '')} in sync"
+                    kinds[name] = kinds.get(name, 0) + 1
+            case _Touched(table):
+                kinds[f"{table or 'everything'} touched"] = 1
+    return ", ".join(name if count == 1 else f"{name} x{count}" for name, count in kinds.items())
+
+
+def _answer(question: _Ask, loop: Loop) -> None:
+    try:
+        question.answer.set_result(question.question(loop))
+    except Exception as error:  # noqa: BLE001  whoever asked gets the error; the loop goes on
+        question.answer.set_exception(error)

@@ -1,0 +1,273 @@
+"""All that this node wants, from all that it knows: the planners of the features side by side, pure but for a memory.
+
+Each slice of the plan names the inputs it reads; it is computed again only when one of them is a different object
+(snapshots share what did not change).  A planner never calls a planner; what one needs of another is passed here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from felixlite import config
+from felixlite.addresses import Prefix
+from felixlite.bgp import plan as bgp
+from felixlite.bgp.sessions import SOURCE as BGP
+from felixlite.cni import plan as cni
+from felixlite.config import Settings
+from felixlite.errors import FelixliteError
+from felixlite.ipam import plan as ipam
+from felixlite.ipip import devices, switch, why
+from felixlite.ipip import plan as ipip
+from felixlite.ipip.devices import Mtus, Tunnel
+from felixlite.ipip.plan import Carrier, Ground
+from felixlite.loop import Planned
+from felixlite.model.effective import bgp_configuration
+from felixlite.model.inside import BgpConfiguration, Node, Workload
+from felixlite.policy import settings as policy_settings
+from felixlite.policy.inputs import Inputs
+from felixlite.policy.plan import Planner as PolicyPlanner
+from felixlite.policy.plan import PolicyPlan
+from felixlite.policy.rows import Tunnel as PolicyTunnel
+from felixlite.remember import PerKey, Remembered, Settled
+from felixlite.rows import Route
+from felixlite.snapshot import Learned, LinkState, Snapshot
+
+V = TypeVar("V")
+Slices = tuple[Mapping[Any, Any], ...]
+Published = tuple[frozenset[str], frozenset[str]]  # the tunnels that this node accepts, and those that it sends through
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is given to the process and never changes while it runs."""
+
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    carrier: Carrier = Carrier.KERNEL
+    ipv6: bool = True  # whether the kernel has it
+    patient: bool = True  # False: plan as if every node accepted everything already
+
+
+class NodePlanner:
+    """All planners of one node, with the memory that spares work; forgetting it changes nothing but the time taken."""
+
+    def __init__(self, given: Surroundings) -> None:
+        self.given = given
+        self.progress = switch.Progress()
+        self.ground: Ground | None = None
+        self.last = Planned({}, may_remove=False)
+        self.published: Published = (frozenset(), frozenset())
+        self.published_of = Settled(_published)
+        self.settings_of = Remembered(config.effective)
+        self.uplinks = Settled(ipip.uplinks)
+        self.reach = Settled(ipip.reach)
+        self.mtus_of = Settled(devices.mtus)
+        self.owners = Remembered(ipip.owners)
+        self.pools = Remembered(_values)
+        self.ground_of = Remembered(Ground)
+        self.links = Settled(devices.links)
+        self.addresses = Settled(devices.addresses)
+        self.sysctls = Settled(devices.sysctls)
+        self.neighbours = Remembered(devices.neighbours)
+        self.forwarding = Remembered(devices.forwarding)
+        self.ends = Settled(devices.ends)
+        self.forwarders = Settled(devices.forwarders)
+        self.addressed = Settled(devices.addressed)
+        self.classifiers = Settled(devices.classifiers)
+        self.blackholes = Remembered(ipam.blackholes)
+        self.by_block = PerKey[Prefix, Any](ipip.block_routes)
+        self.covered = PerKey[Prefix, Any](ipip.covered)
+        self.by_bgp = PerKey[Prefix, Any](ipip.inside_routes)
+        self.outside = PerKey[Prefix, Any](ipip.outside_routes)
+        self.workloads = Remembered(_workloads)
+        self.workload_slices = {table: Settled(_same) for table in cni.Wanted._fields}
+        self.host_sysctls = Settled(_host_sysctls)
+        self.mtus: Mtus | None = None
+        self.bgp_configuration = Remembered(bgp_configuration)
+        self.peering = Remembered(bgp.peers)
+        self.gateways = Settled(bgp.gateways)
+        self.announcements = Remembered(bgp.announcements)
+        self.told_on = Remembered(_learned_of_pools)
+        self.policy = PolicyPlanner()
+        self.policy_settings = Remembered(_policy_settings)
+        self.by_block_less = Remembered(ipip.less)
+        self.by_bgp_less = Remembered(ipip.less)
+        self.blackholes_less = Remembered(ipip.less)
+
+    def settings(self, snapshot: Snapshot) -> Settings:
+        return self.settings_of(self.given.flags, self.given.environment, snapshot.felix_configurations, snapshot.here)
+
+    def __call__(self, snapshot: Snapshot, now: float) -> Planned:
+        here = snapshot.nodes.get(snapshot.here)
+        if here is None:
+            return self._without_a_node(snapshot)
+        settings = self.settings(snapshot)
+        mtus, ground = self._step(snapshot, now, here, settings)
+        self.mtus = mtus
+        policy = self._policy(snapshot, ground, settings)
+        pods = self._pods(snapshot, ground, mtus)
+        tunnels = self._tunnels(snapshot, ground, mtus, settings)
+        configuration = self.bgp_configuration(snapshot.bgp_configurations, snapshot.here)
+        filters, secrets = snapshot.bgp_filters, snapshot.secrets
+        peering = self.peering(here, snapshot.nodes, snapshot.bgp_peers, configuration, filters, secrets)
+        tables = {
+            **policy.tables,
+            **tunnels,
+            "links": (*tunnels["links"], pods["links"]),
+            "sysctls": (self.host_sysctls(settings, self.given.ipv6), *tunnels["sysctls"], pods["sysctls"]),
+            "neighbours": (*tunnels["neighbours"], pods["neighbours"]),
+            "routes": self._routes(snapshot, ground, pods["routes"], configuration.route_priority),
+            "bgp peers": (peering.rows,),
+            "announcements": (self._announcements(snapshot, here, peering, configuration),),
+            "pod mtus": (pods["pod_mtus"],),
+        }
+        self.published = self.published_of(self.progress, here, snapshot, self.given.carrier)
+        notes = partial(self._notes, snapshot, now, ground, settings, (*policy.notes, *peering.notes))
+        spare = nothing if BGP in snapshot.in_sync else routes_to_elsewhere
+        self.last = Planned(tables, notes, self.progress.ask_again_at, spare=spare)
+        return self.last
+
+    def _without_a_node(self, snapshot: Snapshot) -> Planned:
+        """Go on with what was; a Node record deleted under a running agent must not cut off its pods."""
+        note = f"there is no Node {snapshot.here} in the store: keeping what is in force until it is registered again"
+        return Planned(self.last.tables, lambda: (note,), may_remove=False)
+
+    def _step(self, s: Snapshot, now: float, here: Node, settings: Settings) -> tuple[Mtus, Ground]:
+        """Move the switch of encapsulations on, and take the ground that routes are decided on."""
+        patience = settings["waitForAccepts"] if self.given.patient else 0.0
+        self.progress = switch.advance(self.progress, now, here, s.nodes, s.pools, s.links, patience)
+        uplinks = self.uplinks(here, s.link_addresses)
+        configured = {
+            Tunnel.IPIP: settings["ipipMTU"],
+            Tunnel.VXLAN: settings["vxlanMTU"],
+            Tunnel.VXLAN_V6: settings["vxlanMTUV6"],
+        }
+        pattern = settings["mtuIfacePattern"]
+        mtus = self.mtus_of(self.progress.open, s.links, tuple(uplinks.values()), pattern, configured)
+        self.ground = self.ground_of(
+            here,
+            s.nodes,
+            self.pools(s.pools),
+            uplinks,
+            self.reach(s.links, s.link_addresses),
+            self.progress.sending,
+            self.owners(s.nodes),
+        )
+        return mtus, self.ground
+
+    def _policy(self, s: Snapshot, ground: Ground, settings: Settings) -> PolicyPlan:
+        ends = [(tunnel, devices.tunnel_address(ground.here, tunnel)) for tunnel in sorted(self.progress.open)]
+        tunnels = tuple(PolicyTunnel(devices.LINK[tunnel], address) for tunnel, address in ends if address)
+        return self.policy(Inputs.of(s, self.policy_settings(settings), tunnels))
+
+    def _tunnels(self, s: Snapshot, ground: Ground, mtus: Mtus, settings: Settings) -> dict[str, Slices]:
+        opened, here, carrier = self.progress.open, ground.here, self.given.carrier
+        vni, port = settings["vxlanVNI"], settings["vxlanPort"]
+        return {
+            "links": (self.links(opened, here, ground.uplinks, mtus, carrier, vni, port),),
+            "addresses": (self.addresses(opened, here),),
+            "sysctls": (self.sysctls(opened, s.links.keys()),),
+            "neighbours": (self.neighbours(opened, here, s.nodes),),
+            "fdb": (self.forwarding(opened, here, s.nodes),),
+            "ipip ends": (self.ends(opened, here, s.nodes, settings["externalNodesList"], carrier),),
+            "forwarders": (self.forwarders(opened, carrier),),
+            "classifiers": (
+                self.classifiers(opened, s.links, ground.uplinks, self.addressed(s.link_addresses), carrier),
+            ),
+        }
+
+    def _pods(self, s: Snapshot, ground: Ground, mtus: Mtus) -> dict[str, Mapping[Any, Any]]:
+        uplink_is_up = any(link.up for name in ground.uplinks.values() if (link := s.links.get(name)))
+        mtu = mtus.pod if uplink_is_up else None  # without one it is a guess, and no reason to lower anything
+        wanted = self.workloads(s.local_workloads, s.links, mtu, ground.uplinks.get(4), self.given.ipv6)
+        return {table: settled(getattr(wanted, table)) for table, settled in self.workload_slices.items()}
+
+    def _routes(self, s: Snapshot, ground: Ground, pods: Mapping[Any, Any], metric: int) -> Slices:
+        """Whoever has the better claim to a destination comes first: own pods, the store about blocks, then BGP."""
+        by_block = self.by_block(s.blocks, ground)
+        own = self.blackholes(s.here, s.affinities)
+        by_bgp = self.by_bgp(self.covered(s.learned, ground.pools), ground)
+        outside = self.outside(s.learned, ground.pools, ground.reach, metric)
+        return (
+            pods,
+            self.blackholes_less(own, by_block, pods),
+            self.by_block_less(by_block, pods),
+            self.by_bgp_less(by_bgp, by_block, own, pods),
+            outside,
+            self.gateways(ground.here, s.bgp_peers.values()),
+        )
+
+    def _announcements(
+        self, s: Snapshot, here: Node, peering: bgp.Peering, configuration: BgpConfiguration
+    ) -> Mapping[Any, Any]:
+        """Without filters that say otherwise, only a reflector passes on what no pool covers; a full table is spared."""
+        everything = here.cluster_id is not None or any(p.exports or p.exports_v6 for p in peering.rows.values())
+        learned = s.learned if everything else self.told_on(self.covered.rows)
+        return self.announcements(here, peering.rows, s.affinities, s.local_workloads, s.pools, configuration, learned)
+
+    def speech(self, s: Snapshot) -> tuple[bgp.Speech, Mapping[Prefix, bgp.Candidate]]:
+        """What decides about announcements, for whoever asks why."""
+        here = s.nodes.get(s.here)
+        if here is None:
+            raise FelixliteError(f"there is no Node {s.here} in the store yet")
+        configuration = self.bgp_configuration(s.bgp_configurations, s.here)
+        peering = self.peering(here, s.nodes, s.bgp_peers, configuration, s.bgp_filters, s.secrets)
+        found = bgp.Speech(here, tuple(s.pools.values()), configuration, peering.rows)
+        return found, bgp.own_candidates(found, s.affinities, s.local_workloads)
+
+    def _notes(
+        self, s: Snapshot, now: float, ground: Ground, settings: Settings, policy: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        patience = settings["waitForAccepts"]
+        waiting = switch.notes(self.progress, now, ground.here, s.nodes, s.pools, patience)
+        return (*settings.warnings, *policy, *waiting, *why.gaps(s.blocks, s.learned, ground))
+
+    def why(self, snapshot: Snapshot, prefix: Prefix) -> list[str]:
+        """The decision about one destination, in words."""
+        if self.ground is None:
+            return ["nothing is decided yet"]
+        return why.why(prefix, snapshot.blocks, snapshot.learned, self.ground)
+
+
+def nothing(_table: str, _key: Any, _row: Any) -> bool:
+    return False
+
+
+def routes_to_elsewhere(table: str, _key: Any, row: Any) -> bool:
+    """What the agent before us may have learned stays until the peers had their say again."""
+    return table == "routes" and isinstance(row, Route) and any(hop.gateway for hop in row.hops)
+
+
+def _values(mapping: Mapping[Any, V]) -> tuple[V, ...]:
+    return tuple(mapping.values())
+
+
+def _published(progress: switch.Progress, here: Node, s: Snapshot, carrier: Carrier) -> Published:
+    accepts = switch.published_accepts(progress, here, s.links, carrier)
+    return accepts, switch.published_sends(progress, s.pools)
+
+
+def _policy_settings(settings: Settings) -> policy_settings.PolicySettings:
+    return policy_settings.of({name: value.value for name, value in settings.values.items()})
+
+
+def _host_sysctls(settings: Settings, ipv6: bool) -> dict[str, str]:
+    """A node routes (reference 9.10)."""
+    if settings["ipForwarding"] == "Disabled":
+        return {}
+    return {"net/ipv4/ip_forward": "1"} | ({"net/ipv6/conf/all/forwarding": "1"} if ipv6 else {})
+
+
+def _same(rows: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    return rows
+
+
+def _learned_of_pools(covered: Mapping[Prefix, Any]) -> Mapping[Prefix, Learned]:
+    return {prefix: learned for prefix, (_, learned) in covered.items()}
+
+
+def _workloads(
+    workloads: Mapping[Any, Workload], links: Mapping[str, LinkState], mtu: int | None, uplink: str | None, ipv6: bool
+) -> cni.Wanted:
+    return cni.plan(workloads.values(), links, mtu=mtu, uplink=uplink, ipv6=ipv6)
