@@ -1,0 +1,179 @@
+"""`felixlite agent`, and the commands that ask a running one: status, show, plan."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from felixlite import control
+from felixlite.cli.files import loaded
+from felixlite.cli.session import Session, file_options
+from felixlite.errors import FelixliteError
+
+RUN_DIRECTORY = "/run/felixlite"
+
+run_dir = click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=RUN_DIRECTORY,
+    envvar="FELIXLITE_RUN_DIR",
+    show_default=True,
+    help="Where the agent keeps its sockets and notes.",
+)
+as_json = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+
+
+@click.command()
+@click.option(
+    "--node-name", envvar="FELIXLITE_NODENAME", default="", help="This node's name. Default: the host's, in lower case."
+)
+@click.option("--ip", default="", help="This node's IPv4 address (with its prefix length, or as the interface has it).")
+@click.option(
+    "--ip-autodetection-method", default="", help="first-found, interface=REGEX, can-reach=ADDRESS, cidr=CIDR, ..."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="A FelixConfiguration field, above all other places."
+)
+@click.option(
+    "--controllers", is_flag=True, help="Also run what `felixlite controllers` does; one agent acts at a time."
+)
+@run_dir
+@click.pass_obj
+def agent(
+    session: Session,
+    node_name: str,
+    ip: str,
+    ip_autodetection_method: str,
+    settings: tuple[str, ...],
+    controllers: bool,
+    run_dir: Path,
+) -> None:
+    """Run this node's agent until it is told to stop.
+
+    \b
+    felixlite --store etcd://10.0.0.1:2379 agent
+    felixlite agent --node-name n1 --ip-autodetection-method interface=eth0
+    """
+    from felixlite.agent import Options, run
+
+    flags = dict(_assignment(each) for each in settings)
+    if ip_autodetection_method:
+        flags["ipAutodetectionMethod"] = ip_autodetection_method
+    if ip:
+        flags["ipAutodetectionMethod"] = ip
+    sys.exit(run(Options(session.url, node_name, run_dir, flags, controllers=controllers)))
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise click.BadParameter(f"{text!r}: must be NAME=VALUE", param_hint="--set")
+    return name, value
+
+
+def _ask(directory: Path, name: str, **arguments: Any) -> Any:
+    return control.ask(directory / "agent.sock", name, **arguments)
+
+
+@click.command()
+@run_dir
+@as_json
+def status(run_dir: Path, output: str) -> None:
+    """How this node is, on one screen. Exit code 0: all is well; 1: something is degraded; 2: no agent answers.
+
+    \b
+    felixlite status
+    felixlite status -o json
+    """
+    try:
+        found = _ask(run_dir, "status")
+    except FelixliteError as error:
+        click.echo(f"felixlite: {error}", err=True)
+        sys.exit(2)
+    click.echo(json.dumps(found, indent=2) if output == "json" else "\n".join(_status_lines(found)))
+    sys.exit(0 if found["ready"] and not found["degraded"] else 1)
+
+
+def _status_lines(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"node {found['node']}  {'ready' if found['ready'] else 'NOT READY'}  {found['store']}  ipip: {found['ipip']}"
+    ]
+    lines += [f"  degraded: {what}" for what in found["degraded"]]
+    lines += [f"  note: {what}" for what in found["notes"]]
+    lines.append("\nsources")
+    lines += [f"  {name:<14} {'in sync' if source['in_sync'] else 'waiting'}  {source.get('detail', '')}".rstrip()
+              for name, source in found["sources"].items()]  # fmt: skip
+    lines.append("\ntables")
+    for name, table in found["tables"].items():
+        failing = f"  {len(table['failures'])} failing" if table["failures"] else ""
+        lines.append(f"  {name:<14} {'?' if table['rows'] is None else table['rows']:>6} rows{failing}")
+    last = found["last_round"]
+    if last:
+        lines.append(
+            f"\nlast round #{last['number']}: {last['cause']}: {last['written']} written, {last['removed']} removed, {last['ms']} ms"
+        )
+    lines.append("\npools")
+    lines += [
+        f"  {name:<24} {p['cidr']:<20} ipip {p['ipip']}, vxlan {p['vxlan']}" for name, p in found["pools"].items()
+    ]
+    lines.append(f"\nBGP: {found['learned']} prefixes learned")
+    lines += [f"  {peer:<24} {s['state']:<12} {s['error']}".rstrip() for peer, s in found["sessions"].items()]
+    return lines
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["plan", "diff", "config", "snapshot", "why"]))
+@click.argument("key", default="")
+@run_dir
+@as_json
+def show(what: str, key: str, run_dir: Path, output: str) -> None:
+    """What the agent wants (plan), what differs (diff), its settings, all it knows, or why a prefix goes where it goes.
+
+    \b
+    felixlite show plan
+    felixlite show config
+    felixlite show why 192.168.92.128/26
+    """
+    if (what == "why") != bool(key):
+        raise click.UsageError("`show why` needs a prefix or an address, the others need nothing")
+    answer = _ask(run_dir, what, key=key)
+    if output == "json":
+        click.echo(json.dumps(answer, indent=2))
+    elif what == "config":
+        for name, value in answer["settings"].items():
+            click.echo(f"{name:<34} {_short(value['value']):<28} {value['from']}")
+        for warning in answer["warnings"]:
+            click.echo(f"warning: {warning}", err=True)
+    elif what == "snapshot":
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo("\n".join(answer) or "nothing")
+
+
+def _short(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 28 else text[:25] + "..."
+
+
+@click.command()
+@file_options
+@run_dir
+@as_json
+def plan(filenames: tuple[str, ...], recursive: bool, run_dir: Path, output: str) -> None:
+    """What a change would do on this node, in every table, touching nothing. Exit code 0: nothing, 1: changes, 2: error.
+
+    \b
+    felixlite plan -f pool.yaml
+    """
+    try:
+        given = [found.document for found in loaded(filenames, recursive=recursive)]
+        lines = _ask(run_dir, "what-if", documents=given)
+    except (FelixliteError, OSError) as error:
+        click.echo(f"felixlite: {error}", err=True)
+        sys.exit(2)
+    click.echo(
+        json.dumps(lines, indent=2) if output == "json" else "\n".join(lines) or "nothing would change on this node"
+    )
+    sys.exit(1 if lines else 0)

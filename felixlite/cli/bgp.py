@@ -1,0 +1,200 @@
+"""`felixlite bgp` and `felixlite node status`: what the agent of this machine knows of its BGP sessions and routes."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from felixlite import control
+from felixlite.cli.agent import as_json, run_dir
+from felixlite.cli.table import printed
+from felixlite.errors import Unreachable
+
+SOCKET = "agent.sock"
+
+
+def asked(run_dir: Path, what: str, argument: str = "") -> Any:
+    """The one place that talks to the agent."""
+    return control.ask(run_dir / SOCKET, "bgp", what=what, argument=argument)
+
+
+@click.group()
+def bgp() -> None:
+    """BGP of this node: sessions, routes, and why they are as they are.
+
+    \b
+    felixlite bgp peers
+    felixlite bgp why 10.42.0.0/26
+    """
+
+
+@bgp.command()
+@run_dir
+@as_json
+def peers(run_dir: Path, output: str) -> None:
+    """The sessions, with what came in and went out, and the last error in words."""
+    _show(asked(run_dir, "peers"), output, peers_table)
+
+
+@bgp.command()
+@run_dir
+@as_json
+def routes(run_dir: Path, output: str) -> None:
+    """The learned routes that won."""
+    _show(asked(run_dir, "routes"), output, routes_table)
+
+
+@bgp.command()
+@click.argument("peer")
+@run_dir
+@as_json
+def received(peer: str, run_dir: Path, output: str) -> None:
+    """What PEER told us, also what was refused."""
+    _show(asked(run_dir, "received", peer), output, received_table)
+
+
+@bgp.command()
+@click.argument("peer")
+@run_dir
+@as_json
+def advertised(peer: str, run_dir: Path, output: str) -> None:
+    """What we tell PEER."""
+    _show(asked(run_dir, "advertised", peer), output, advertised_table)
+
+
+@bgp.command()
+@click.argument("prefix")
+@run_dir
+@as_json
+def why(prefix: str, run_dir: Path, output: str) -> None:
+    """Why this path to PREFIX won, and why which peer is told of it or not."""
+    answer = asked(run_dir, "why", prefix)
+    click.echo(json.dumps(answer, indent=2) if output == "json" else why_text(prefix, answer))
+
+
+@click.group()
+def node() -> None:
+    """This machine as a node of the cluster.
+
+    \b
+    felixlite node status
+    """
+
+
+@node.command()
+@run_dir
+@as_json
+def status(run_dir: Path, output: str) -> None:
+    """The BGP sessions of this node."""
+    try:
+        answer = asked(run_dir, "peers")
+    except Unreachable as error:
+        raise click.ClickException(f"felixlite process is not running: {error}") from None
+    click.echo(json.dumps(answer, indent=2) if output == "json" else status_text(answer, time.time()))
+
+
+def _show(answer: Sequence[Mapping[str, Any]], output: str, table: Any) -> None:
+    click.echo(json.dumps(answer, indent=2) if output == "json" else table(answer))
+
+
+# -- as text
+
+
+def lasted(seconds: float) -> str:
+    """`3d4h`, `4h5m`, `5m6s`, `6s`."""
+    total = max(0, int(seconds))
+    days, hours, minutes, rest = total // 86400, total // 3600 % 24, total // 60 % 60, total % 60
+    if days:
+        return f"{days}d{hours}h"
+    if hours:
+        return f"{hours}h{minutes}m"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def status_text(peers: Sequence[Mapping[str, Any]], now: float) -> str:
+    lines = ["felixlite process is running.", ""]
+    for family, colon in ((4, False), (6, True)):
+        some = [peer for peer in peers if (":" in peer["peer"]) == colon]
+        if not some:
+            lines += [f"No IPv{family} peers found.", ""]
+            continue
+        rows = [_status_row(peer, now) for peer in some]
+        titles = ("PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "UP-TIME", "IN", "OUT", "INFO")
+        lines += [f"IPv{family} BGP status", printed(titles, rows), ""]
+    return "\n".join(lines).rstrip()
+
+
+def _status_row(peer: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    up = peer["state"] == "Established"
+    since = time.strftime("%H:%M:%S" if now - peer["since"] < 86400 else "%Y-%m-%d", time.localtime(peer["since"]))
+    info = peer["state"] + (f" {peer['error']}" if peer["error"] else "")
+    duration = lasted(now - peer["since"]) if up else "-"
+    return (
+        peer["peer"],
+        peer["type"],
+        "up" if up else "start",
+        since,
+        duration,
+        str(peer["received"]),
+        str(peer["announced"]),
+        info,
+    )
+
+
+def peers_table(peers: Sequence[Mapping[str, Any]]) -> str:
+    titles = ("PEER", "AS", "TYPE", "NAME", "STATE", "IN", "OUT", "FLAPS", "ERROR")
+    return printed(
+        titles,
+        [
+            (
+                p["peer"],
+                str(p["as"] or "any"),
+                p["type"],
+                p["name"] or p["node"] or "-",
+                p["state"],
+                str(p["received"]) + (f" ({p['stale']} stale)" if p["stale"] else ""),
+                str(p["announced"]),
+                str(p["flaps"]),
+                p["error"] or "-",
+            )
+            for p in peers
+        ],
+    )
+
+
+def routes_table(routes: Sequence[Mapping[str, Any]]) -> str:
+    rows = [(r["prefix"], ", ".join(r["hops"]), ", ".join(r["from"]), "iBGP" if r["ibgp"] else "eBGP") for r in routes]
+    return printed(("PREFIX", "NEXT HOP", "FROM", "BY"), rows)
+
+
+def received_table(routes: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (r["prefix"], r["next_hop"], r["as_path"] or "-", " ".join(r["communities"]) or "-", _verdict(r))
+        for r in routes
+    ]
+    return printed(("PREFIX", "NEXT HOP", "AS PATH", "COMMUNITIES", "VERDICT"), rows)
+
+
+def _verdict(route: Mapping[str, Any]) -> str:
+    if route["refused"]:
+        return f"refused: {route['refused']}"
+    return "stale" if route["stale"] else "usable"
+
+
+def advertised_table(routes: Sequence[Mapping[str, Any]]) -> str:
+    rows = [(r["prefix"], r["next_hop"], r["as_path"] or "-", " ".join(r["communities"]) or "-") for r in routes]
+    return printed(("PREFIX", "NEXT HOP", "AS PATH", "COMMUNITIES"), rows)
+
+
+def why_text(prefix: str, answer: Mapping[str, Any]) -> str:
+    heard = [(p["chosen"], f"{p['peer']} says via {p['next_hop']}: {p['reason']}") for p in answer["paths"]]
+    told = [(p["told"], f"{p['peer']}: {'yes' if p['told'] else 'no'}, {p['reason']}") for p in answer["peers"]]
+    lines = [f"{prefix}, as we heard it:", *_marked(heard, "no peer told of it")]
+    return "\n".join([*lines, "As we tell it:", *_marked(told, "there are no peers")])
+
+
+def _marked(lines: Sequence[tuple[bool, str]], nothing: str) -> list[str]:
+    return [f"{'->' if good else '  '} {line}" for good, line in lines] or [f"   {nothing}"]

@@ -1,0 +1,167 @@
+"""`felixlite explain SOURCE DESTINATION`: what becomes of a connection, and which rule says so. Reads the store; needs no agent."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from felixlite.cli.files import loaded
+from felixlite.cli.session import Session, file_options, store_option
+from felixlite.errors import FelixliteError
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination")
+@click.option("--port", type=click.IntRange(1, 65535), default=None, help="The destination's port.")
+@click.option(
+    "--source-port", type=click.IntRange(1, 65535), default=40000, show_default=True, help="The source's port."
+)
+@click.option(
+    "--protocol", default=None, help="TCP, UDP, SCTP, ICMP, ICMPv6 or a number. Default: TCP with --port, else ICMP."
+)
+@click.option("--icmp-type", type=click.IntRange(0, 255), default=None, help="Default: an echo request.")
+@click.option("--icmp-code", type=click.IntRange(0, 255), default=0, help="With --icmp-type.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@file_options
+@store_option
+@click.pass_obj
+def connection(
+    session: Session,
+    source: str,
+    destination: str,
+    port: int | None,
+    source_port: int,
+    protocol: str | None,
+    icmp_type: int | None,
+    icmp_code: int,
+    output: str,
+    filenames: tuple[str, ...],
+    recursive: bool,
+) -> None:
+    """May SOURCE talk to DESTINATION, and why? Each is an address, [NAMESPACE/]POD, a node or a network set.
+
+    -f shows how it would be after a change, touching nothing. Exit code 0: allowed, 1: denied, 2: error.
+
+    \b
+    felixlite explain web-0 backend/db-0 --port 5432
+    felixlite explain web-0 8.8.8.8 --protocol UDP --port 53 -f policy.yaml
+    """
+    try:
+        changed = [found.document for found in loaded(filenames, recursive=recursive)] if filenames else []
+        given = (protocol, port, source_port, icmp_type, icmp_code)
+        found = _explained(session, source, destination, given, changed)
+    except (FelixliteError, OSError) as error:
+        click.echo(f"felixlite: {error}", err=True)
+        sys.exit(2)
+    from felixlite.policy.explain import lines
+
+    click.echo(json.dumps(found, indent=2) if output == "json" else "\n".join(lines(found)))
+    sys.exit(0 if found["action"] == "Allow" else 1)
+
+
+def _explained(
+    session: Session, source: str, destination: str, given: tuple[Any, ...], changed: list[dict[str, Any]]
+) -> dict[str, Any]:
+    from felixlite.policy.explain import explained, resolved
+
+    inputs = _inputs(session, changed)
+    start = resolved(inputs, source)
+    end = resolved(inputs, destination, start.version)
+    if start.version != end.version:
+        raise FelixliteError(
+            f"{source} is IPv{start.version} and {destination} is IPv{end.version}: give two of a kind"
+        )
+    found = explained(inputs, _packet(start, end, *given))
+    return {**found, "tunnel": _tunnel(inputs, found)}
+
+
+def _tunnel(inputs: Any, found: dict[str, Any]) -> str | None:
+    """How it travels between the nodes of the two ends, as the destination's pool says."""
+    from felixlite.ipip.plan import encapsulation
+
+    pool = inputs.pools.get(found["destination"]["pool"])
+    here, there = (inputs.nodes.get(found[side]["node"]) for side in ("source", "destination"))
+    if pool is None or here is None or there is None or here is there:
+        return None
+    return str(encapsulation(pool, here, there))
+
+
+def _packet(
+    start: Any,
+    end: Any,
+    protocol: str | None,
+    port: int | None,
+    source_port: int,
+    icmp_type: int | None,
+    icmp_code: int,
+) -> Any:
+    from felixlite.model.policy import ICMP, ICMPV6, TCP, WITH_PORTS, protocol_number
+    from felixlite.policy.evaluate import Packet
+
+    echo, icmp = (8, ICMP) if start.version == 4 else (128, ICMPV6)
+    try:
+        number = protocol_number(protocol) if protocol else TCP if port else icmp
+    except ValueError as error:
+        raise FelixliteError(f"--protocol: {error}") from None
+    if number in WITH_PORTS:
+        if port is None:
+            raise FelixliteError(f"--protocol {protocol} needs a --port")
+        return Packet(start, end, number, source_port, port)
+    return Packet(start, end, number, icmp_type=echo if icmp_type is None else icmp_type, icmp_code=icmp_code)
+
+
+def _inputs(session: Session, changed: list[dict[str, Any]]) -> Any:
+    """All that the store holds, and the change on top."""
+    from felixlite.config import effective
+    from felixlite.intake import READERS, Intake, policies_read_by
+    from felixlite.model.resource import identified
+    from felixlite.policy import kubernetes, settings
+    from felixlite.policy.inputs import Inputs
+    from felixlite.snapshot import Snapshot, fold
+
+    readers = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}
+    intake = Intake("", readers)
+    found = [
+        change
+        for kind in readers
+        if kind not in ("IPAMBlock", "BlockAffinity", "Secret")
+        for entry in session.store.list(kind).entries
+        for change in intake.changes(entry.key, entry.document)
+    ]
+    for document in changed:
+        metadata = document.get("metadata") or {}
+        which = (identified(document).name, str(metadata.get("name", "")), str(metadata.get("namespace", "")))
+        found += intake.changes(which, document)
+    snapshot = fold(Snapshot(""), found)
+    for (kind, name), reason in snapshot.rejected.items():
+        session.warn(f"{kind} {name} is left out: {reason}")
+    values = effective({}, {}, snapshot.felix_configurations, "").values
+    return Inputs.of(snapshot, settings.of({name: value.value for name, value in values.items()}))
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def explain(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """What a kind and its fields mean (one argument), or what becomes of a connection (two).
+
+    \b
+    felixlite explain ippool.spec.ipipMode
+    felixlite explain web-0 backend/db-0 --port 5432
+    """
+    from felixlite.cli.explain import explain as kind
+
+    two = len(arguments) > 1 and not arguments[0].startswith("-") and not arguments[1].startswith("-")
+    if arguments in (("--help",), ()):
+        for each in (kind, connection):
+            with click.Context(each, parent=ctx.parent, info_name="explain") as inner:
+                click.echo(each.get_help(inner) + "\n")
+        return
+    chosen: click.Command = connection if two else kind
+    with chosen.make_context("explain", list(arguments), parent=ctx.parent) as inner:
+        chosen.invoke(inner)

@@ -1,0 +1,215 @@
+"""`felixlite ipam release | split | configure | plan-pool`: what changes addresses, their rules and their pools."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import click
+
+from felixlite.addresses import Address, Prefix
+from felixlite.admission import change
+from felixlite.cli import files
+from felixlite.cli.session import Session, store_option
+from felixlite.datastore.store import Document, Entry, Key, Write
+from felixlite.errors import FelixliteError, NotFound
+from felixlite.ipam import planning
+from felixlite.ipam.assign import DEFAULT_MAX_BLOCKS
+from felixlite.ipam.facts import Facts
+from felixlite.ipam.reading import read_pools
+from felixlite.ipam.releasing import Release
+from felixlite.ipam.repair import read_facts
+from felixlite.ipam.store import Ipam
+
+CONFIGURATION = Key("IPAMConfiguration", "default")
+
+
+@click.command()
+@click.option("--ip", "addresses", multiple=True, metavar="ADDRESS", help="An address to free; may be repeated.")
+@click.option(
+    "--from-report",
+    "reports",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="The leaked addresses of `ipam check -o json`; with two reports those that are in both.",
+)
+@click.option("--force", is_flag=True, help="Also an address that an endpoint or a tunnel uses.")
+@store_option
+@click.pass_obj
+def release(session: Session, addresses: Sequence[str], reports: Sequence[str], force: bool) -> None:
+    """Free addresses that nothing uses any more.
+
+    \b
+    felixlite ipam release --ip 10.42.0.7
+    felixlite ipam release --from-report monday.json --from-report tuesday.json
+    """
+    if bool(addresses) == bool(reports):
+        raise click.UsageError("say which: --ip ADDRESS or --from-report FILE")
+    wanted = [_release(text) for text in addresses] if addresses else _of_reports(reports)
+    if not force:
+        _refuse_used(read_facts(session.store), [one.address for one in wanted])
+    done = Ipam(session.store, "-").release_addresses(wanted)
+    for word, found in (("released", done.freed), ("free already", done.already_free), ("kept", done.not_ours)):
+        for address in found:
+            click.echo(f"{address} {word}" + (": it is another allocation by now" if word == "kept" else ""))
+
+
+def _release(text: str) -> Release:
+    try:
+        return Release(ip_address(text))
+    except ValueError:
+        raise click.UsageError(f"{text!r} is not an IP address") from None
+
+
+def _of_reports(names: Sequence[str]) -> list[Release]:
+    found = [set(_leaks(name)) for name in names]
+    return sorted(set.intersection(*found), key=lambda one: (one.address.version, int(one.address)))
+
+
+def _leaks(name: str) -> Iterator[Release]:
+    try:
+        findings = json.loads(Path(name).read_text())["findings"]
+        for finding in findings:
+            if finding["code"] == "address-leaked" and "handle" in finding:
+                yield Release(ip_address(finding["address"]), finding["handle"], finding["sequence"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FelixliteError(f"{name}: is no report of `felixlite ipam check -o json` ({error!r})") from None
+
+
+def _refuse_used(facts: Facts, addresses: Sequence[Address]) -> None:
+    for address in addresses:
+        users = [str(endpoint) for endpoint in facts.endpoints.get(address, ())]
+        users += [f"the {use.tunnel.name} tunnel of node {use.node}"] if (use := facts.tunnels.get(address)) else []
+        if users:
+            raise FelixliteError(f"{address} is used by {', '.join(users)}; stop that first, or say --force")
+
+
+@click.command()
+@click.argument("pool")
+@click.argument("parts", type=int)
+@click.option("--dry-run", is_flag=True, help="Only say what the new pools would be.")
+@store_option
+@click.pass_obj
+def split(session: Session, pool: str, parts: int, dry_run: bool) -> None:
+    """Replace a pool by PARTS smaller ones (a power of two) with the same settings. No address changes.
+
+    \b
+    felixlite ipam split default-ipv4-ippool 4
+
+    The blocks of the old pool are the blocks of the new ones; routing and policy go on without a gap.
+    """
+    entry = session.store.get(Key("IPPool", pool))
+    known = next((found for found in read_pools(session.store) if found.name == pool), None)
+    if entry is None or known is None:
+        raise NotFound(f"there is no IPPool {pool}" + ("" if entry is None else " that is valid"))
+    made = [_part(entry, cidr, number) for number, cidr in enumerate(_parts(known.cidr, known.block_size, parts))]
+    if not dry_run:
+        _replace(session, entry, made)
+    for key, document in made:
+        click.echo(f"ippool/{key.name} {document['spec']['cidr']} {'would be made' if dry_run else 'made'}")
+    click.echo(f"ippool/{pool} {'would be deleted' if dry_run else 'deleted'}")
+
+
+def _parts(cidr: Prefix, block_size: int, parts: int) -> list[Prefix]:
+    if parts < 2 or parts & (parts - 1):
+        raise click.UsageError(f"{parts}: must be a power of two, such as 2 or 4")
+    length = cidr.length + parts.bit_length() - 1
+    if length > block_size:
+        most = 1 << (block_size - cidr.length)
+        raise FelixliteError(f"{cidr} has {most} blocks of /{block_size}: it can be split into {most} pools at most")
+    step = 1 << (cidr.width - length)
+    return [Prefix.from_int(int(cidr) + number * step, length, cidr.family) for number in range(parts)]
+
+
+def _part(entry: Entry, cidr: Prefix, number: int) -> tuple[Key, Document]:
+    key = Key("IPPool", f"split-{entry.key.name}-{number}")
+    said = entry.document.get("metadata") or {}
+    kept = {name: said[name] for name in ("labels", "annotations") if said.get(name)}
+    frame = {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": key.name, **kept}}
+    return key, {**frame, "spec": {**entry.document["spec"], "cidr": str(cidr)}}
+
+
+def _replace(session: Session, entry: Entry, made: Sequence[tuple[Key, Document]]) -> None:
+    """At once where the store can; else the new ones first, so that no moment is without a pool for live addresses."""
+    writes = [Write(key, document, None) for key, document in made]
+    session.store.commit([*writes, Write(entry.key, None, entry.revision)])
+
+
+@click.command()
+@click.option("--strict-affinity", "--strictaffinity", "strictAffinity", type=bool, help="Never borrow.")
+@click.option("--max-blocks-per-host", "maxBlocksPerHost", type=int, help="0: 20.")
+@click.option("--auto-allocate", "autoAllocateBlocks", type=bool, help="Nodes claim blocks by themselves.")
+@click.option("--ip-cooldown-seconds", "ipCooldownSeconds", type=int, help="How long a freed address rests.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@store_option
+@click.pass_obj
+def configure(session: Session, /, output: str, **given: Any) -> None:
+    """Show or change how addresses are assigned.
+
+    \b
+    felixlite ipam configure
+    felixlite ipam configure --strict-affinity=true --max-blocks-per-host 4
+    """
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if wanted:
+        _configure(session, wanted)
+    entry = session.store.get(CONFIGURATION)
+    spec = {"strictAffinity": False, "autoAllocateBlocks": True, "maxBlocksPerHost": 0, "ipCooldownSeconds": 0}
+    spec |= {
+        name: value for name, value in ((entry.document.get("spec") or {}) if entry else {}).items() if name in spec
+    }
+    if output == "json":
+        click.echo(files.as_json(spec))
+        return
+    for name, value in spec.items():
+        shown = str(value).lower() if isinstance(value, bool) else value
+        note = f" (that is {DEFAULT_MAX_BLOCKS})" if name == "maxBlocksPerHost" and not value else ""
+        click.echo(f"{name + ':':20} {shown}{note}")
+
+
+def _configure(session: Session, wanted: dict[str, Any]) -> None:
+    if session.store.get(CONFIGURATION) is None:
+        from felixlite.admission import Batch, Verb, judged
+
+        document = {"apiVersion": "projectcalico.org/v3", "kind": CONFIGURATION.kind, "metadata": {"name": "default"}}
+        batch = Batch(session.store, judged([{**document, "spec": wanted}]), Verb.APPLY)
+        batch.check()
+        list(batch.write())
+        return
+
+    def changed(document: Document) -> Document:
+        return {**document, "spec": {**(document.get("spec") or {}), **wanted}}
+
+    change(session.store, CONFIGURATION, changed)
+
+
+@click.command(name="plan-pool")
+@click.argument("cidr")
+@click.option("--nodes", type=click.IntRange(1), required=True, help="How many nodes.")
+@click.option("--pods", type=click.IntRange(1), required=True, help="How many pods on each node at most.")
+@click.option("--block-size", type=int, help="Prefix length of a block; else 26, or 122 for IPv6.")
+@click.option("--max-blocks-per-host", type=click.IntRange(1), default=DEFAULT_MAX_BLOCKS, show_default=True)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def plan_pool(cidr: str, nodes: int, pods: int, block_size: int | None, max_blocks_per_host: int, output: str) -> int:
+    """Whether a pool and a block size will do. Exit code 1: they will not.
+
+    \b
+    felixlite ipam plan-pool 10.42.0.0/16 --nodes 100 --pods 110
+    """
+    try:
+        verdict = planning.plan(Prefix.parse(cidr), nodes, pods, block_size, max_blocks_per_host)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if output == "json":
+        better = asdict(verdict.better) if verdict.better else None
+        smallest = str(verdict.smallest) if verdict.smallest else None
+        document = {"fits": verdict.asked.fits, "asked": asdict(verdict.asked), "better": better, "smallest": smallest}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        asked = verdict.asked
+        click.echo(verdict.sentence)
+        click.echo(f"blocks of {asked.addresses_per_block}: {asked.blocks_per_node} a node, "
+                   f"room for {asked.most_nodes} nodes, {asked.wasted} addresses stay unused in claimed blocks")  # fmt: skip
+    return 0 if verdict.asked.fits else 1

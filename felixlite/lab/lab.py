@@ -1,0 +1,275 @@
+"""A whole rack on one machine: etcd, routers, one real agent a node, pods through the CNI plugin; and what one does to it.
+
+`Lab.up` builds in the order in which a rack comes to life and says so on the way; `Lab.load` finds a lab that is up.
+Nothing is simulated: namespaces for machines, veth for cables, the programs themselves.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from felixlite import control
+from felixlite.cni.install import install_plugin
+from felixlite.errors import FelixliteError, Misconfigured, Unreachable
+from felixlite.lab import rack, routers, world
+from felixlite.lab.pods import Pod, attach, detach
+from felixlite.lab.probe import Cell, Place, Prober
+from felixlite.lab.topology import POOL, ROUTER_AS, Machine, Topology
+
+FELIXLITE = (sys.executable, "-m", "felixlite")
+AGENT_PATIENCE = 30.0
+
+
+class Lab:
+    def __init__(self, topology: Topology, say: Callable[[str], None] = lambda _line: None) -> None:
+        self.topology = topology
+        self.directory = world.directory(topology.name)
+        self.say = say
+        self.began = time.monotonic()
+
+    # -- finding
+
+    @classmethod
+    def load(cls, name: str, say: Callable[[str], None] = lambda _line: None) -> "Lab":
+        try:
+            kept = json.loads((world.directory(name) / "lab.json").read_text())
+        except FileNotFoundError:
+            raise FelixliteError(f"there is no lab {name!r}: `felixlite lab up` makes one") from None
+        return cls(Topology(**kept), say)
+
+    @property
+    def store_url(self) -> str:
+        return f"etcd://{self.topology.store_address.ip}:2379"
+
+    def run_directory(self, node: str) -> Path:
+        return self.directory / node
+
+    # -- up and down
+
+    def up(self) -> None:
+        """Everything, in order. What was begun is taken down again by `down`, wherever this stops."""
+        world.need_root_and_iproute2()
+        self._need_programs()
+        self.topology.checked()
+        if (self.directory / "lab.json").exists():
+            raise FelixliteError(
+                f"lab {self.topology.name!r} is up already: `felixlite lab down` first, or another --name"
+            )
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.directory / "lab.json").write_text(json.dumps(self.topology.as_dict()))
+        world.build(self.topology)
+        self._tell(f"{self.topology.nodes} nodes, {self.topology.subnets} subnets, the cables between them")
+        self.start_etcd()
+        self._tell(f"etcd answers at {self.topology.store_address.ip}:2379")
+        self._configure()
+        self._start_routers()
+        self._start_agents()
+        self._tell(f"{self.topology.nodes} agents are ready")
+        self.add_pods()
+        self._tell(f"{self.topology.nodes * self.topology.pods} pods have an address")
+        self.wait_until_green()
+
+    def down(self) -> int:
+        return world.clean(self.topology.name)
+
+    def _tell(self, what: str) -> None:
+        self.say(f"{time.monotonic() - self.began:6.2f} s  {what}")
+
+    def _need_programs(self) -> None:
+        needed = {"etcd": "etcd-server", **routers.PROGRAMS[self.topology.router]}
+        missing = [package for program, package in needed.items() if not shutil.which(program)]
+        if missing:
+            raise Misconfigured(f"missing for this lab: apt-get install {' '.join(missing)}")
+
+    def start_etcd(self) -> None:
+        url = f"http://{self.topology.store_address.ip}:2379"
+        command = [
+            "etcd", "--data-dir", str(self.directory / "etcd"), "--unsafe-no-fsync",
+            "--listen-client-urls", url, "--advertise-client-urls", url,
+            "--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "error",
+        ]  # fmt: skip
+        world.start(self.topology.switch, command, self.directory / "etcd.log")
+        world.wait_for(lambda: self._etcd_answers(url), "an answer of etcd")
+
+    def _etcd_answers(self, url: str) -> bool:
+        health = ["etcdctl", "--endpoints", url, "endpoint", "health"]
+        try:
+            world.run(health, namespace=self.topology.switch)
+        except FelixliteError:
+            return False
+        return True
+
+    @property
+    def command(self) -> list[str]:
+        """`felixlite` against this lab's store."""
+        return [*FELIXLITE, "--store", self.store_url]
+
+    def felixlite(self, *arguments: str, stdin: str | None = None) -> str:
+        """A felixlite command against this lab's store, run where the store can be reached."""
+        return world.run(
+            [*FELIXLITE, "--store", self.store_url, *arguments], stdin=stdin, namespace=self.topology.switch
+        )
+
+    def _configure(self) -> None:
+        """What a person would apply: a pool, and the routers of the rack as global peers of their nodes."""
+        self.felixlite(
+            "apply", "-f", "-", stdin="---\n".join(json.dumps(document) + "\n" for document in self.documents())
+        )
+
+    def documents(self) -> Iterator[dict[str, Any]]:
+        api = "projectcalico.org/v3"
+        pool = {"cidr": POOL, "ipipMode": "CrossSubnet", "natOutgoing": True, "nodeSelector": "all()"}
+        yield {"apiVersion": api, "kind": "IPPool", "metadata": {"name": "default-ipv4-ippool"}, "spec": pool}
+        for subnet in range(1, self.topology.subnets + 1):
+            for router in range(1, self.topology.routers + 1):
+                spec = {
+                    "nodeSelector": f"subnet == 's{subnet}'",
+                    "peerIP": str(self.topology.subnet(subnet)[router]),
+                    "asNumber": ROUTER_AS,
+                    "numAllowedLocalASNumbers": 1,  # a node of the other subnet has our own AS, behind the router's
+                }
+                yield {"apiVersion": api, "kind": "BGPPeer", "metadata": {"name": f"r{router}-s{subnet}"}, "spec": spec}
+        for machine in self.topology.node_machines():
+            yield self.node_document(machine)
+
+    def node_document(self, machine: Machine) -> dict[str, Any]:
+        labels = {"subnet": machine.ports[0].bridge.replace("subnet", "s")}
+        spec = {"bgp": {"ipv4Address": str(machine.ports[0].address)}}
+        metadata = {"name": machine.name, "labels": labels}
+        return {"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": metadata, "spec": spec}
+
+    def _start_routers(self) -> None:
+        for machine in self.topology.router_machines():
+            world.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"], namespace=machine.namespace)
+            text = rack.configuration(self.topology, machine)
+            routers.start(self.topology.router, machine.namespace, self.directory / machine.name, text)
+
+    def _start_agents(self) -> None:
+        machines = self.topology.node_machines()
+        for machine in machines:
+            self.start_agent(machine)
+        for machine in machines:
+            self.wait_for_agent(machine)
+
+    def start_agent(self, machine: Machine) -> int:
+        directory = self.run_directory(machine.name)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        install_plugin(directory / "cni-bin")
+        command = [
+            *FELIXLITE,
+            "--store",
+            self.store_url,
+            "agent",
+            "--node-name",
+            machine.name,
+            "--run-dir",
+            str(directory),
+        ]
+        environment = {"FELIXLITE_IPAUTODETECTIONMETHOD": "interface=eth0", **self.topology.settings}
+        return world.start(machine.namespace, command, self.directory / f"{machine.name}.log", environment)
+
+    def wait_for_agent(self, machine: Machine) -> None:
+        try:
+            world.wait_for(
+                lambda: self.agent_is_ready(machine.name), f"agent {machine.name} getting ready", AGENT_PATIENCE
+            )
+        except FelixliteError as error:
+            log = (self.directory / f"{machine.name}.log").read_text().splitlines()[-5:]
+            raise FelixliteError("\n".join([str(error), *log])) from None
+
+    def agent_is_ready(self, node: str) -> bool:
+        try:
+            return bool(self.status(node)["ready"])
+        except (Unreachable, OSError):
+            return False
+
+    def status(self, node: str) -> dict[str, Any]:
+        found: dict[str, Any] = control.ask(self.run_directory(node) / "agent.sock", "status")
+        return found
+
+    # -- pods
+
+    def add_pods(self) -> None:
+        wanted = [
+            (machine, name) for machine in self.topology.node_machines() for name in self.topology.pod_names(machine)
+        ]
+        for machine, name in wanted:
+            self.add_pod(machine, name)
+
+    def add_pod(self, machine: Machine, name: str, labels: Mapping[str, str] | None = None) -> Pod:
+        pod = attach(self.topology, machine, self.run_directory(machine.name), name, labels or {"app": name})
+        self._remember([*(p for p in self.pods() if p.name != name), pod])
+        return pod
+
+    def remove_pod(self, name: str) -> None:
+        pod = self.pod(name)
+        detach(self.machine(pod.node), self.run_directory(pod.node), pod)
+        self._remember([each for each in self.pods() if each.name != name])
+
+    def pods(self) -> list[Pod]:
+        kept = self.directory / "pods.json"
+        return [Pod(**each) for each in json.loads(kept.read_text())] if kept.exists() else []
+
+    def pod(self, name: str) -> Pod:
+        for pod in self.pods():
+            if pod.name == name:
+                return pod
+        raise FelixliteError(f"there is no pod {name!r}; there are {', '.join(p.name for p in self.pods())}")
+
+    def _remember(self, them: Sequence[Pod]) -> None:
+        fresh = self.directory / "pods.json.new"
+        fresh.write_text(json.dumps([pod.as_dict() for pod in them]))
+        fresh.replace(self.directory / "pods.json")
+
+    def machine(self, name: str) -> Machine:
+        for machine in self.machines():
+            if machine.name == name:
+                return machine
+        raise FelixliteError(f"there is no machine {name!r}; there are {', '.join(m.name for m in self.machines())}")
+
+    def machines(self) -> list[Machine]:
+        return [*self.topology.node_machines(), *self.topology.router_machines(), self.topology.outside]
+
+    # -- the matrix
+
+    def pod_places(self) -> list[Place]:
+        return [Place(pod.name, pod.namespace, pod.address) for pod in self.pods()]
+
+    def other_places(self) -> list[Place]:
+        machines = [*self.topology.router_machines(), self.topology.outside]
+        return [Place(machine.name, machine.namespace, str(machine.address)) for machine in machines]
+
+    def ping(self, count: int = 1, patience: float = 1.0) -> list[Cell]:
+        """Pod to pod, pod to the outside and routers to pods."""
+        inner, outer = self.pod_places(), self.other_places()
+        pairs = [(a, b) for a in inner for b in inner if a != b]
+        pairs += [(a, b) for a in inner for b in outer]
+        pairs += [(a, b) for a in outer if a.name != "outside" for b in inner]
+        with Prober([*inner, *outer]) as prober:
+            return prober.matrix(pairs, count, patience)
+
+    def is_right(self, cell: Cell) -> bool:
+        """Everything arrived; a pod is seen under its own address inside, and under its node's (once) outside."""
+        if cell.answered != cell.sent:
+            return False
+        node_of = {pod.name: self.machine(pod.node) for pod in self.pods()}
+        if cell.source.name in node_of and cell.target.name not in node_of:
+            return cell.seen_from == str(node_of[cell.source.name].address)
+        if cell.source.name in node_of:
+            return cell.seen_from == cell.source.address
+        return True
+
+    def wait_until_green(self, seconds: float = 30.0) -> None:
+        began = time.monotonic()
+        while wrong := [cell for cell in self.ping(patience=0.2) if not self.is_right(cell)]:
+            if time.monotonic() - began > seconds:
+                pairs = ", ".join(f"{cell.source.name} -> {cell.target.name}" for cell in wrong[:5])
+                raise FelixliteError(
+                    f"{len(wrong)} pairs still do not reach each other after {seconds:.0f} s: {pairs}, ..."
+                )
+            time.sleep(0.05)
+        self._tell("every pod reaches every pod, the routers and the outside")

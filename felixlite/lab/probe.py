@@ -1,0 +1,155 @@
+"""Who reaches whom, how fast, and under which source address the receiver saw it: all pairs at once.
+
+A socket stays in the network namespace in which it was made, so one process holds a UDP socket in every machine of the
+lab and plays both sender and receiver everywhere: no process per pair, no clock to compare, 900 pairs in a fraction of a
+second.  A probe is a datagram with a number; the receiver notes where it came from and sends it back.
+"""
+
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from felixlite.errors import FelixliteError
+from felixlite.kernel.namespaces import visiting
+from felixlite.lab.world import NETNS
+
+T = TypeVar("T")
+
+PORT = 4242
+
+
+def within(namespace: str, make: Callable[[], T]) -> T:
+    """The result of `make()` run in a network namespace."""
+    handle = os.open(NETNS / namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with visiting(handle):
+            return make()
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Something with an address that can send and answer."""
+
+    name: str
+    namespace: str
+    address: str
+
+
+@dataclass(slots=True)
+class Cell:
+    """What became of the probes from one place to another."""
+
+    source: Place
+    target: Place
+    sent: int = 0
+    arrived: int = 0
+    answered: int = 0
+    best_ms: float | None = None
+    seen_from: str = ""  # the source address that the receiver saw, of the last one
+
+    @property
+    def loss(self) -> float:
+        return 1 - self.answered / self.sent if self.sent else 1.0
+
+
+class Prober:
+    """Sockets in all places. Use as a context manager."""
+
+    def __init__(self, places: Iterable[Place], port: int = PORT) -> None:
+        self.port = port
+        self.selector = selectors.DefaultSelector()
+        self.senders: dict[Place, socket.socket] = {}
+        self.sockets: list[socket.socket] = []
+        for place in places:
+            self._open(place)
+
+    def _open(self, place: Place) -> None:
+        try:
+            # bound to its address, so that an answer comes from the address that was asked
+            receiver = within(place.namespace, lambda: _socket(place.address, self.port))
+            sender = within(place.namespace, lambda: _socket("0.0.0.0", 0))  # noqa: S104  inside the lab
+        except OSError as error:
+            raise FelixliteError(f"{place.name}: cannot open a probe socket: {error.strerror}") from None
+        self.senders[place] = sender
+        self.sockets += [receiver, sender]
+        self.selector.register(receiver, selectors.EVENT_READ, self._reflect)
+        self.selector.register(sender, selectors.EVENT_READ, self._collect)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.selector.close()
+        for each in self.sockets:
+            each.close()
+
+    def matrix(self, pairs: Sequence[tuple[Place, Place]], count: int = 1, patience: float = 1.0) -> list[Cell]:
+        """`count` probes for every pair; waits for stragglers no longer than `patience` after the last one."""
+        self.cells = [Cell(source, target) for source, target in pairs]
+        self.sent_at: dict[int, float] = {}
+        self.outstanding = 0
+        for number in range(count):
+            for index, cell in enumerate(self.cells):
+                self._send(number * len(self.cells) + index, cell)
+                self._turn(0)
+        deadline = time.monotonic() + patience
+        while self.outstanding and time.monotonic() < deadline:
+            self._turn(0.01)
+        return self.cells
+
+    def _send(self, number: int, cell: Cell) -> None:
+        cell.sent += 1
+        self.sent_at[number] = time.monotonic()
+        try:
+            self.senders[cell.source].sendto(number.to_bytes(8, "big"), (cell.target.address, self.port))
+        except OSError:
+            return  # no route: a lost probe like any other
+        self.outstanding += 1
+
+    def _turn(self, patience: float) -> None:
+        for ready, _ in self.selector.select(patience):
+            ready.data(ready.fileobj)
+
+    def _reflect(self, receiver: socket.socket) -> None:
+        try:
+            datagram, origin = receiver.recvfrom(64)
+        except OSError:
+            return  # an ICMP error that belongs to an earlier answer
+        number = int.from_bytes(datagram, "big")
+        if number in self.sent_at:
+            cell = self.cells[number % len(self.cells)]
+            cell.arrived += 1
+            cell.seen_from = origin[0]
+        try:
+            receiver.sendto(datagram, origin)
+        except OSError:
+            return  # no way back: a lost probe
+
+    def _collect(self, sender: socket.socket) -> None:
+        try:
+            datagram, _ = sender.recvfrom(64)
+        except OSError:
+            return
+        number = int.from_bytes(datagram, "big")
+        began = self.sent_at.pop(number, None)
+        if began is None:
+            return  # a straggler of an earlier matrix, or a duplicate
+        self.outstanding -= 1
+        cell = self.cells[number % len(self.cells)]
+        cell.answered += 1
+        took = (time.monotonic() - began) * 1000
+        cell.best_ms = took if cell.best_ms is None else min(cell.best_ms, took)
+
+
+def _socket(address: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    made.setblocking(False)
+    return made
