@@ -1,0 +1,237 @@
+"""BGP at BIRD's pace: from the router's session to the last route in the kernel, ours against BIRD as the receiver.
+
+Both receivers get the same routes from the same BIRD over the same wire, one after the other.  Ours is everything that
+the agent does: the exabgp child, the RIB, the planner, the routes table.  Time runs from the moment in which the router
+says its session was established; it ends with the last route in the kernel's trie.
+"""
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from ipaddress import IPv4Interface
+from pathlib import Path
+from typing import Any
+
+from felixlite.addresses import Prefix
+from felixlite.bgp.rows import Announcement, AnnouncementKey
+from felixlite.kernel.host import Host
+from felixlite.kernel.routes import Routes
+from felixlite.lab import routers
+from felixlite.loop import Loop
+from felixlite.model.inside import Node
+from felixlite.plan import NodePlanner, Surroundings
+from felixlite.reconcile import Reconciler
+from felixlite.snapshot import LinkState, Snapshot
+from tests.support.netns import Namespace
+from tests.support.speaking import AS, HERE, Rack, rack
+
+SIZES = (10_000, 50_000, 200_000)
+ANNOUNCED = 10_000
+ROUTER, RECEIVER = "10.99.0.101", "10.99.0.102"
+
+
+def prefixes(count: int) -> list[Prefix]:
+    return [Prefix.from_int((20 << 24) + (i << 6), 26, 4) for i in range(count)]
+
+
+def announcer(count: int, peers: tuple[str, ...]) -> str:
+    statics = "\n".join(f"route {prefix} blackhole;" for prefix in prefixes(count))
+    sessions = "\n".join(
+        f"""protocol bgp p{i} {{ disabled; local {ROUTER} as {AS}; neighbor {peer} as {AS}; hold time 90;
+        connect retry time 1; connect delay time 1; ipv4 {{ import all; export where source = RTS_STATIC; }}; }}"""
+        for i, peer in enumerate(peers)
+    )
+    return f"router id {ROUTER};\nprotocol device {{}}\nprotocol static s1 {{ ipv4; {statics} }}\n{sessions}\n"
+
+
+def receiver() -> str:
+    return f"""router id {RECEIVER};
+protocol device {{}}
+protocol direct {{ ipv4; }}
+protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}
+protocol bgp r1 {{ passive; local {RECEIVER} as {AS}; neighbor {ROUTER} as {AS}; hold time 90;
+  ipv4 {{ import all; export none; }}; }}
+"""
+
+
+def in_kernel(space: Namespace) -> int:
+    """How many prefixes the main table holds."""
+    text = space.run(Path("/proc/thread-self/net/fib_triestat").read_text)
+    found = re.search(r"Main:.*?Prefixes:\s+(\d+)", text, re.DOTALL)
+    return int(found[1]) if found else 0
+
+
+def established(router: routers.Router, protocol: str) -> float:
+    """The moment at which the router says its session came up; it tells milliseconds."""
+    while True:
+        line = next(
+            line for line in router.ask("show", "protocols", protocol).splitlines() if line.startswith(protocol)
+        )
+        if "Established" in line:
+            told = re.search(r"\d\d:\d\d:\d\d\.\d+", line)
+            assert told, line
+            today = datetime.now().astimezone()
+            return datetime.combine(
+                today.date(), datetime.strptime(told[0], "%H:%M:%S.%f").astimezone().time()
+            ).timestamp()
+        time.sleep(0.005)
+
+
+def until_count(space: Namespace, wanted: int, kick: routers.Router | None = None) -> float:
+    """Wait until the kernel has (at least, or for 0 at most a few) so many; the time of it.
+
+    `kick`: BIRD as announcer holds back its last UPDATE until something wakes it, also towards BIRD as receiver.
+    """
+    deadline = time.time() + 120
+    while True:
+        if kick is not None:
+            with socket.socket(socket.AF_UNIX) as control:
+                control.connect(str(kick.directory / "bird.ctl"))
+                control.sendall(b"show status\n")
+                control.recv(4096)
+        count = in_kernel(space)
+        if count >= wanted if wanted else count < 100:
+            return time.time()
+        assert time.time() < deadline, f"{count} of {wanted} routes"
+        time.sleep(0.01)
+
+
+def measured(router: routers.Router, protocol: str, space: Namespace, count: int) -> tuple[float, float]:
+    """Seconds until all routes are in, and, after the router goes away, until all are out."""
+    router.ask("enable", protocol)
+    came = until_count(space, count, router) - established(router, protocol)
+    time.sleep(1)
+    began = time.time()
+    router.ask("disable", protocol)
+    return came, until_count(space, 0) - began
+
+
+@contextmanager
+def agent(it: Rack) -> Iterator[Loop]:
+    """The core with the routes table in the node's namespace, fed by the Speaker."""
+    here = Node("n1", ipv4=IPv4Interface(f"{HERE}/24"))
+    snapshot = Snapshot(
+        "n1",
+        nodes={"n1": here},
+        links={"br0": LinkState("br0", 2, "bridge", True, 1500, "")},
+        link_addresses={("br0", f"{HERE}/24"): Prefix.parse("10.99.0.0/24")},
+    )
+    with Host(it.node.fd) as host:
+        loop = Loop(snapshot, NodePlanner(Surroundings()), Reconciler([Routes(host)]), needs=("bgp",))
+        it.forward = loop.put
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        try:
+            yield loop
+        finally:
+            it.forward = None
+            loop.stop()
+            thread.join()
+
+
+def learned(count: int) -> list[dict[str, Any]]:
+    with rack("fb-bench", routers=2) as it:
+        router = it.router(1, "bird", announcer(count, (str(HERE), RECEIVER)))
+        it.router(2, "bird", receiver())
+        theirs = measured(router, "p1", it.others[1], count)
+        with agent(it):
+            it.peer(ROUTER, passive=True, hold_time=90)
+            ours = measured(router, "p0", it.node, count)
+    return [
+        row(f"{count:,} routes learned, to the last in the kernel", ours[0], theirs[0], "s"),
+        row(f"{count:,} routes lost, to the last out of the kernel", ours[1], theirs[1], "s"),
+    ]
+
+
+def one_more(count: int) -> list[dict[str, Any]]:
+    """One more prefix on top of many: until it is in the kernel, and our CPU for it."""
+    with rack("fb-bench", routers=1) as it:
+        router = it.router(
+            1,
+            "bird",
+            announcer(count, (str(HERE),)) + "protocol static s2 { disabled; ipv4; route 99.0.0.0/24 blackhole; }",
+        )
+        with agent(it):
+            it.peer(ROUTER, passive=True, hold_time=90)
+            router.ask("enable", "p0")
+            until_count(it.node, count)
+            time.sleep(2)
+            before, cpu = in_kernel(it.node), time.process_time()
+            began = time.time()
+            router.ask("enable", "s2")
+            came = until_count(it.node, before + 1) - began
+            used = time.process_time() - cpu
+    return [
+        row(f"one more on top of {count:,}", came * 1e3, 50.0, "ms (yardstick: the goal)"),
+        row("... CPU of the agent, with the measuring", used * 1e3, 10.0, "ms (yardstick: the goal)"),
+    ]
+
+
+def announced() -> list[dict[str, Any]]:
+    with rack("fb-bench", routers=1) as it:
+        router = it.router(
+            1, "bird", announcer(0, (str(HERE),)).replace("disabled;", "", 1).replace("s1 {", "s1 { disabled;")
+        )
+        it.peer(ROUTER)
+        it.up(ROUTER)
+        rows = {AnnouncementKey(ROUTER, prefix): Announcement(local_preference=100) for prefix in prefixes(ANNOUNCED)}
+        began = time.time()
+        assert not it.speaker.announcements.upsert(rows)
+        told = time.time() - began
+        while f"{ANNOUNCED} of {ANNOUNCED}" not in router.ask("show", "route", "count"):
+            time.sleep(0.01)
+        took = time.time() - began
+        print(f"   (the child took the commands in {told:.2f} s)")
+    return [row(f"{ANNOUNCED:,} announcements to a router", took, 1.0, "s (yardstick: the goal)")]
+
+
+def memory() -> list[dict[str, Any]]:
+    count = 50_000
+    with rack("fb-bench", routers=2) as it:
+        for number, address in ((1, ROUTER), (2, RECEIVER)):
+            text = announcer(count, (str(HERE),)).replace(ROUTER, address).replace("disabled;", "", 1)
+            it.router(number, "bird", text)
+        with agent(it):
+            it.peer(ROUTER, RECEIVER)
+            until_count(it.node, count)
+            time.sleep(2)
+            child = it.speaker.child
+            assert child is not None
+            used = resident(os.getpid()) + resident(child.process.pid)
+    return [
+        row(
+            f"{count:,} routes from 2 peers, resident memory of agent and exabgp",
+            used,
+            250.0,
+            "MB (yardstick: the goal)",
+        )
+    ]
+
+
+def resident(pid: int) -> float:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def row(name: str, ours: float, yardstick: float, unit: str) -> dict[str, Any]:
+    return {"name": name, "ours": ours, "yardstick": yardstick, "ratio": ours / yardstick, "unit": unit}
+
+
+def main() -> list[dict[str, Any]]:
+    found = announced()
+    found += memory()
+    found += one_more(50_000)
+    for size in SIZES:
+        found += learned(size)
+    for r in found:
+        print(f"{r['name']:<70} {r['ours']:8.2f} {r['yardstick']:8.2f} {r['unit']:<4} {r['ratio']:5.2f} x")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""What goes wrong around an attachment: nothing leaks, nothing of a stranger is touched, and the next try works."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from felixlite.datastore.store import Entry, Key, Write
+from felixlite.errors import Unreachable
+from tests.support.cni import PluginNode, eventually, pod
+from tests.support.netns import Namespace
+
+
+def nothing_is_left(here: PluginNode) -> bool:
+    return (here.addresses(), here.endpoints(), here.host_links(), here.routes()) == (0, [], set(), set())
+
+
+@contextmanager
+def store_away(here: PluginNode) -> Iterator[None]:
+    """Every request to the store fails, as with etcd gone."""
+    store: Any = here.store
+
+    def refuse(*_args: Any, **_more: Any) -> Any:
+        raise Unreachable("etcd at 127.0.0.1:2379 does not answer")
+
+    names = ("get", "read", "list", "create", "update", "delete", "commit")
+    for name in names:
+        setattr(store, name, refuse)
+    try:
+        yield
+    finally:
+        for name in names:
+            delattr(store, name)
+
+
+# -- the agent is away
+
+
+@pytest.mark.parametrize(("command", "code"), [("ADD", 11), ("CHECK", 11), ("GC", 11), ("STATUS", 50)])
+def test_without_an_agent_the_runtime_is_told_to_come_back_within_two_seconds(
+    here: PluginNode, space: Namespace, command: str, code: int
+) -> None:
+    here.stop()
+    ran = here.run(command, space)
+    assert ran.code != 0
+    assert ran.answer["code"] == code
+    assert "felixlite agent" in ran.answer["details"]
+    assert ran.seconds < 2
+
+
+def test_an_agent_that_hangs_is_as_good_as_none(here: PluginNode, space: Namespace) -> None:
+    """The socket takes connections (the kernel does that), but nobody greets."""
+    from felixlite import control
+
+    here.stop()
+    with control.bound(here.run_directory / "cni.sock"):
+        ran = here.run("ADD", space)
+    assert ran.answer["code"] == 11
+    assert ran.seconds < 2
+
+
+def test_an_agent_that_dies_over_a_request_is_told_apart_from_a_success(here: PluginNode, space: Namespace) -> None:
+    from felixlite import control
+
+    here.stop()
+    listening = control.bound(here.run_directory / "cni.sock")
+
+    def greet_and_die() -> None:
+        with listening, listening.accept()[0] as caller:
+            caller.send(b".")
+            time.sleep(0.1)
+
+    dying = threading.Thread(target=greet_and_die)
+    dying.start()
+    assert here.run("ADD", space).answer["code"] == 11
+    dying.join()
+
+
+def test_del_without_an_agent_removes_the_link_and_is_finished_when_it_is_back(
+    here: PluginNode, space: Namespace
+) -> None:
+    assert here.run("ADD", space).code == 0
+    here.stop()
+    deleted = here.run("DEL", space)
+    assert (deleted.code, deleted.printed) == (0, "")
+    assert [link["ifname"] for link in space.show("link")] == ["lo"]
+    assert here.notes() == ["c1.eth0"]
+    assert here.addresses() == 1
+    here.start()
+    eventually(lambda: nothing_is_left(here) and not here.notes())
+
+
+def test_del_without_an_agent_and_a_namespace_is_a_note(here: PluginNode, space: Namespace) -> None:
+    assert here.run("ADD", space).code == 0
+    here.stop()
+    assert here.run("DEL").code == 0
+    assert here.run("DEL").code == 0
+    assert here.notes() == ["c1.eth0"]
+    here.start()
+    eventually(lambda: nothing_is_left(here) and not here.notes())
+
+
+def test_del_without_an_agent_never_touches_the_hosts_own_namespace(here: PluginNode) -> None:
+    here.stop()
+    here.net.ip("link add eth0 type bridge")
+    environment = ["env", "CNI_COMMAND=DEL", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", f"CNI_NETNS={here.net.path}"]
+    here.net.command(*environment, str(here.plugin), stdin=json.dumps(here.config()))
+    assert "eth0" in {link["ifname"] for link in here.net.show("link")}
+
+
+def test_del_whose_note_cannot_be_left_says_so(here: PluginNode) -> None:
+    here.stop()
+    ran = here.run("DEL", socket="/proc/nowhere/cni.sock")
+    assert ran.code != 0
+    assert ran.answer["code"] == 5
+
+
+def test_del_without_an_agent_still_refuses_what_is_no_container(here: PluginNode) -> None:
+    here.stop()
+    assert here.run("DEL", container="../../etc/passwd").answer["code"] == 4
+    assert here.notes() == []
+
+
+def test_an_add_takes_back_what_a_note_says(one: PluginNode, space: Namespace) -> None:
+    assert one.run("ADD", space).code == 0
+    one.stop()
+    assert one.run("DEL", space).code == 0
+    one.state = (50, "not yet: notes wait")
+    one.start()
+    one.state = (0, "")
+    added = one.run("ADD", space)
+    assert added.code == 0
+    one.attachments.work_off_notes()
+    assert one.routes() == {added.address}
+
+
+def test_a_note_that_no_plugin_wrote_is_dropped(one: PluginNode) -> None:
+    (one.run_directory / "cni-notes" / "rubbish").write_text("rubbish")
+    one.attachments.work_off_notes()
+    assert one.notes() == []
+
+
+# -- the store
+
+
+def test_add_without_the_store_is_code_11_and_leaves_nothing(one: PluginNode, space: Namespace) -> None:
+    with store_away(one):
+        ran = one.run("ADD", space)
+    assert ran.answer["code"] == 11
+    assert "127.0.0.1:2379" in ran.answer["details"]
+    assert nothing_is_left(one)
+    assert [link["ifname"] for link in space.show("link")] == ["lo"]
+
+
+def test_a_store_that_goes_away_after_the_address_was_assigned_costs_no_address(
+    one: PluginNode, space: Namespace
+) -> None:
+    one.chains.broken = True
+    commit = one.store.commit
+    away = threading.Event()
+
+    def once(writes: Sequence[Write]) -> Sequence[Entry | None]:
+        if away.is_set():
+            raise Unreachable("etcd is gone in the middle")
+        done = commit(writes)
+        if any(write.key.kind == "WorkloadEndpoint" for write in writes):
+            away.set()
+        return done
+
+    one.store.commit = once  # type: ignore[method-assign]  # the fault
+    from felixlite.cni import attachments
+
+    patience, attachments.ADD_PATIENCE = attachments.ADD_PATIENCE, 0.5  # type: ignore[misc]
+    try:
+        assert one.run("ADD", space).code != 0
+    finally:
+        attachments.ADD_PATIENCE = patience  # type: ignore[misc]
+    assert (one.addresses(), one.notes()) == (1, ["c1.eth0"])
+    away.clear()
+    one.store.commit = commit  # type: ignore[method-assign]
+    one.chains.broken = False
+    one.attachments.work_off_notes()
+    eventually(lambda: nothing_is_left(one) and not one.notes())
+
+
+def test_del_without_the_store_succeeds_and_is_owed(one: PluginNode, space: Namespace) -> None:
+    assert one.run("ADD", space).code == 0
+    with store_away(one):
+        assert one.run("DEL", space).code == 0
+        assert one.notes() == ["c1.eth0"]
+        eventually(lambda: [link["ifname"] for link in space.show("link")] == ["lo"])
+    one.attachments.work_off_notes()
+    eventually(lambda: nothing_is_left(one) and not one.notes())
+
+
+def test_a_slow_store_is_waited_for(one: PluginNode, space: Namespace) -> None:
+    commit = one.store.commit
+
+    def slowly(writes: Sequence[Write]) -> Sequence[Entry | None]:
+        time.sleep(2)
+        return commit(writes)
+
+    one.store.commit = slowly  # type: ignore[method-assign]  # the fault
+    ran = one.run("ADD", space)
+    assert ran.code == 0, ran.printed
+    assert ran.seconds > 2
+
+
+# -- the kernel
+
+
+def test_a_strangers_link_under_our_name_is_left_alone(one: PluginNode, space: Namespace) -> None:
+    name = one.run("ADD", space).answer["interfaces"][0]["name"]
+    one.run("DEL", space)
+    eventually(lambda: not one.host_links())
+    one.net.ip(f"link add {name} type bridge")
+    ran = one.run("ADD", space)
+    assert ran.answer["code"] == 100
+    assert name in ran.answer["msg"]
+    assert one.run("DEL", space).code == 0
+    eventually(lambda: not one.notes())
+    assert one.host_links() == {name}
+    assert one.addresses() == 0
+
+
+def test_a_pair_that_a_killed_add_left_is_taken_over(one: PluginNode, space: Namespace) -> None:
+    name = one.run("ADD", space).answer["interfaces"][0]["name"]
+    space.ip("addr flush dev eth0 scope global")
+    space.ip("link set eth0 down")
+    one.stop()
+    one.start()
+    ran = one.run("ADD", space)
+    assert ran.code == 0, ran.printed
+    assert "1 received" in space.command("ping", "-c1", "-W2", "192.0.2.77")
+    assert one.host_links() == {name}
+
+
+def test_a_namespace_that_vanishes_is_an_error_and_nothing_stays(one: PluginNode) -> None:
+    with pod("fc") as space:
+        path = space.path
+    ran = one.run("ADD", environment={"CNI_NETNS": str(path)})
+    assert ran.answer["code"] == 4
+    assert nothing_is_left(one)
+
+
+def test_no_policy_no_pod(one: PluginNode, space: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from felixlite.cni import attachments
+
+    monkeypatch.setattr(attachments, "ADD_PATIENCE", 2.0)
+    one.chains.broken = True
+    ran = one.run("ADD", space)
+    assert ran.answer["code"] == 11
+    assert "chains" in ran.answer["details"]
+    eventually(lambda: nothing_is_left(one))
+    one.chains.broken = False
+    assert one.run("ADD", space).code == 0
+
+
+def test_an_add_whose_policy_is_late_succeeds_when_it_is_in(one: PluginNode, space: Namespace) -> None:
+    one.chains.broken = True
+    timer = threading.Timer(0.4, lambda: setattr(one.chains, "broken", False))
+    timer.start()
+    ran = one.run("ADD", space)
+    timer.join()
+    assert ran.code == 0, ran.printed
+    assert ran.seconds > 0.4
+
+
+# -- Kubernetes
+
+
+def test_a_pod_that_is_gone_from_the_api_is_not_wired(one: PluginNode, space: Namespace) -> None:
+    one.store.create(Key("Namespace", "shop"), {"metadata": {"name": "shop"}})
+    args = {"CNI_ARGS": "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web"}
+    assert one.run("ADD", space, environment=args).answer["code"] == 3
+
+
+def test_a_pods_document_says_its_labels_and_its_address(one: PluginNode, space: Namespace) -> None:
+    one.store.create(Key("Namespace", "shop"), {"metadata": {"name": "shop"}})
+    notes = {"cni.projectcalico.org/ipAddrs": '["10.244.7.7"]', "cni.projectcalico.org/hwAddr": "02:00:00:00:00:77"}
+    document = {"metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}, "annotations": notes}}
+    one.store.create(Key("Pod", "web", "shop"), document)
+    ran = one.run("ADD", space, environment={"CNI_ARGS": "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web"})
+    assert ran.address == "10.244.7.7"
+    assert ran.answer["interfaces"][1]["mac"] == "02:00:00:00:00:77"
+    (endpoint,) = one.endpoints()
+    assert endpoint["metadata"]["name"] == "n1-k8s-web-eth0"
+    assert endpoint["metadata"]["labels"]["app"] == "web"
+
+
+# -- other plugins behind
+
+
+def test_portmap_behind_publishes_a_port(one: PluginNode, space: Namespace) -> None:
+    ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+    added = one.run("ADD", space, cniVersion="1.0.0")
+    chained = {
+        "cniVersion": "1.0.0",
+        "name": "net",
+        "type": "portmap",
+        "snat": True,
+        "runtimeConfig": {"portMappings": ports},
+        "prevResult": added.answer,
+    }
+    environment = ["CNI_CONTAINERID=c1", f"CNI_NETNS={space.path}", "CNI_IFNAME=eth0", "CNI_PATH=/usr/lib/cni"]
+
+    def portmap(command: str) -> str:
+        words = ["env", f"CNI_COMMAND={command}", *environment, "/usr/lib/cni/portmap"]
+        return one.net.command(*words, stdin=json.dumps(chained))
+
+    assert json.loads(portmap("ADD"))["ips"] == added.answer["ips"]
+    with space.process("busybox", "nc", "-l", "-p", "80", "-e", "echo", "published", stdout=subprocess.DEVNULL):
+        said: list[str] = []
+
+        def connects() -> bool:
+            ask = ["sh", "-c", "echo | busybox nc -w 2 192.0.2.77 8080 || true"]
+            said.append(one.net.command(*ask))
+            return "published" in said[-1]
+
+        eventually(connects)
+    portmap("DEL")

@@ -1,0 +1,369 @@
+"""What a node does beside policy, on every backend: guards, NAT, other people's rules, restarts, bad rows."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
+from typing import Any
+
+import pytest
+
+from felixlite.addresses import Prefix
+from felixlite.model.inside import Mode, Node, Pool
+from felixlite.model.policy import ICMP, UDP, Direction, NetworkSet
+from felixlite.policy import iptables, xtables
+from felixlite.policy.choice import Backend
+from felixlite.policy.evaluate import Packet
+from felixlite.policy.inputs import Inputs
+from felixlite.policy.plan import Planner
+from felixlite.policy.rows import ANYWHERE, Key, Match, PolicyChain, Rule, Side, chained
+from felixlite.policy.settings import PolicySettings
+from felixlite.reconcile import Reconciler, merged
+from tests.support.netns import Namespace, connect, namespace
+from tests.support.policylab import PolicyLab, one_cpu, policy_lab
+from tests.unit.policy.world import entity, inputs, pod, policy, rule
+
+A = pod("a", "10.65.0.1 fd00::1", app="a")
+B = pod("b", "10.65.0.2 fd00::2", app="b")
+C = pod("c", "10.65.0.3 fd00::3", app="c")
+NODE, OUTSIDE = "192.0.2.1", "192.0.2.2"
+POOL = Pool("pool", Prefix.parse("10.65.0.0/16"), nat_outgoing=True)
+FROM_B = policy("p", selector="app == 'a'", ingress=(rule(source=entity(selector="app == 'b'")),))
+WORLD = inputs([A, B, C], [FROM_B], pools={"pool": POOL})
+
+
+@pytest.fixture(scope="module", params=["nftables", "legacy", "nft"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    found: Backend = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def outside(backend: Backend) -> Iterator[Namespace]:
+    assert backend  # each backend has a world of its own
+    with namespace("fp") as space:
+        yield space
+
+
+@pytest.fixture(scope="module")
+def lab(outside: Namespace) -> Iterator[PolicyLab]:
+    one_cpu()
+    with policy_lab("fp", [A, B, C]) as lab:
+        connect(lab.node, "eth0", outside, "eth0")
+        lab.node.ip(f"address add {NODE}/24 dev eth0")
+        outside.ip(f"address add {OUTSIDE}/24 dev eth0")
+        outside.ip(f"route add 10.65.0.0/16 via {NODE}")
+        lab.add("node", lab.node, NODE)
+        lab.add("outside", outside, OUTSIDE)
+        yield lab
+
+
+class Agent:
+    """A planner, and the tables that follow it."""
+
+    def __init__(self, lab: PolicyLab, backend: Backend) -> None:
+        self.lab, self.planner = lab, Planner()
+        self.tables = lab.tables(backend)
+        self.reconciler = Reconciler(self.tables)
+
+    def converge(self, world: Inputs) -> None:
+        self.lab.apply(self.reconciler, self.planner(world).tables)
+
+    def differences(self, world: Inputs) -> dict[str, Any]:
+        found = self.lab.node.run(self.reconciler.differences, self.planner(world).tables)
+        return {name: diff for name, diff in found.items() if diff}
+
+
+@pytest.fixture
+def agent(lab: PolicyLab, backend: Backend) -> Iterator[Agent]:
+    agent = Agent(lab, backend)
+    yield agent
+    cleaner = Reconciler(lab.tables(backend))
+    lab.apply(cleaner, {"policy/4": ({},), "policy/6": ({},)})
+
+
+def udp(source: str, destination: str, port: int = 80) -> Packet:
+    return Packet(ip_address(source), ip_address(destination), UDP, 1000, port)
+
+
+B_TO_A, C_TO_A = udp("10.65.0.2", "10.65.0.1"), udp("10.65.0.3", "10.65.0.1")
+
+
+def enforces(lab: PolicyLab) -> bool:
+    """B may talk to A, C may not."""
+    return lab.arrived([B_TO_A, C_TO_A], [B_TO_A]) == {B_TO_A}
+
+
+# -- restarts and other people -----------------------------------------------------------------------------------------
+
+
+def test_a_restarted_agent_finds_nothing_to_do(lab: PolicyLab, agent: Agent, backend: Backend) -> None:
+    agent.converge(WORLD)
+    assert Agent(lab, backend).differences(WORLD) == {}
+
+
+def test_when_nothing_is_wanted_nothing_of_ours_is_left(lab: PolicyLab, agent: Agent, backend: Backend) -> None:
+    before = everything(lab)
+    agent.converge(WORLD)
+    agent.lab.apply(agent.reconciler, {"policy/4": ({},), "policy/6": ({},)})
+    assert without_empty_tables(everything(lab)) == without_empty_tables(before)
+
+
+def everything(lab: PolicyLab) -> str:
+    commands = ("iptables-legacy-save", "ip6tables-legacy-save", "iptables-nft-save", "ipset save", "nft list tables")
+    return "\n".join(lab.node.command(*command.split()) for command in commands)
+
+
+def without_empty_tables(text: str) -> list[str]:
+    """iptables makes its own empty tables and chains when it first looks; comments carry the time."""
+    ours = ("#", "*", ":", "COMMIT", "table ip", "table ip6")
+    return [line for line in text.splitlines() if not line.startswith(ours) or "felixlite" in line]
+
+
+BREAKAGES = {
+    "nftables": ["nft flush table ip felixlite", "nft flush chain ip felixlite deny", "nft delete table ip felixlite"],
+    "legacy": ["iptables-legacy -F fl-tw-calia", "iptables-legacy -D fl-tw-calia 2", "iptables-legacy -F FORWARD"],
+    "nft": ["iptables-nft -F fl-tw-calia", "iptables-nft -D fl-tw-calia 2", "iptables-nft -F FORWARD"],
+}
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_what_somebody_else_destroys_is_written_again(
+    lab: PolicyLab, agent: Agent, backend: Backend, which: int
+) -> None:
+    agent.converge(WORLD)
+    lab.node.command(*BREAKAGES[backend][which].split())
+    agent.reconciler.distrust()
+    agent.converge(WORLD)
+    assert enforces(lab)
+    assert Agent(lab, backend).differences(WORLD) == {}
+
+
+def test_a_jump_of_ours_that_others_pushed_down_returns_to_the_top(
+    lab: PolicyLab, agent: Agent, backend: Backend
+) -> None:
+    if backend == "nftables":
+        return  # its chains hang in the hook by themselves
+    agent.converge(WORLD)
+    program = f"iptables-{backend}"
+    lab.node.command(program, "-I", "FORWARD", "1", "-s", "192.0.2.77", "-j", "ACCEPT")
+    agent.reconciler.distrust()
+    agent.converge(WORLD)
+    listing = lab.node.command(program, "-S", "FORWARD").splitlines()
+    lab.node.command(program, "-D", "FORWARD", "-s", "192.0.2.77", "-j", "ACCEPT")
+    assert "fl-FORWARD" in listing[1]
+    assert "192.0.2.77" in listing[2]
+
+
+def test_rules_and_sets_of_others_survive_every_transition(lab: PolicyLab, agent: Agent) -> None:
+    lab.node.command("nft", "-f", "-", stdin="table inet operator {\n chain c {\n  ip saddr 192.0.2.99 drop\n }\n}\n")
+    lab.node.command("ipset", "create", "operators", "hash:ip", "-exist")
+    for program in ("iptables-legacy", "iptables-nft"):
+        lab.node.command(program, "-A", "FORWARD", "-s", "192.0.2.99", "-j", "DROP")
+        lab.node.command(program, "-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.99", "-j", "ACCEPT")
+    agent.converge(WORLD)
+    agent.converge(inputs([A]))
+    agent.lab.apply(agent.reconciler, {"policy/4": ({},), "policy/6": ({},)})
+    left = everything(lab)
+    lab.node.command("nft", "delete", "table", "inet", "operator")
+    lab.node.command("ipset", "destroy", "operators")
+    for program in ("iptables-legacy", "iptables-nft"):
+        lab.node.command(program, "-D", "FORWARD", "-s", "192.0.2.99", "-j", "DROP")
+        lab.node.command(program, "-t", "nat", "-D", "POSTROUTING", "-s", "192.0.2.99", "-j", "ACCEPT")
+    assert left.count("-A FORWARD -s 192.0.2.99/32 -j DROP") == 2
+    assert left.count("-A POSTROUTING -s 192.0.2.99/32 -j ACCEPT") == 2
+    assert "create operators hash:ip" in left
+    assert "table inet operator" in left
+
+
+# -- guards ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_pod_cannot_send_with_the_address_of_another(lab: PolicyLab, agent: Agent) -> None:
+    agent.converge(WORLD)
+    assert lab.arrived([B_TO_A], sent_by="c") == set()
+    assert lab.arrived([B_TO_A], [B_TO_A], sent_by="b") == {B_TO_A}
+
+
+def test_a_pod_that_may_spoof_can(lab: PolicyLab, agent: Agent) -> None:
+    spoofer = replace(C, may_spoof=True)
+    agent.converge(replace(inputs([A, B, spoofer]), settings=PolicySettings(may_spoof=True)))
+    assert lab.arrived([B_TO_A], [B_TO_A], sent_by="c") == {B_TO_A}
+
+
+def test_a_pod_cannot_send_tunnel_packets(lab: PolicyLab, agent: Agent) -> None:
+    agent.converge(inputs([A, B]))
+    vxlan = udp("10.65.0.2", "10.65.0.1", 4789)
+    assert lab.arrived([vxlan, B_TO_A], [B_TO_A]) == {B_TO_A}
+
+
+def test_vxlan_enters_from_known_hosts_only(lab: PolicyLab, agent: Agent) -> None:
+    vxlan = udp(OUTSIDE, NODE, 4789)
+    other = udp(OUTSIDE, NODE, 4790)
+    world = inputs([A], pools={"pool": replace(POOL, vxlan=Mode.ALWAYS)})
+    agent.converge(world)
+    assert lab.arrived([vxlan, other], [other]) == {other}
+    agent.converge(replace(world, nodes={"out": Node("out", ip_interface(f"{OUTSIDE}/24"))}))
+    assert lab.arrived([vxlan, other], [vxlan, other]) == {vxlan, other}
+
+
+def test_a_workload_interface_without_policy_is_closed(lab: PolicyLab, agent: Agent) -> None:
+    agent.converge(inputs([A, B]))
+    from_c, to_c = C_TO_A, udp("10.65.0.2", "10.65.0.3")
+    assert lab.arrived([from_c, to_c, B_TO_A], [B_TO_A]) == {B_TO_A}
+
+
+def test_the_host_reaches_its_own_pods_whatever_the_policy(lab: PolicyLab, agent: Agent) -> None:
+    agent.converge(inputs([A], [policy("closed")]))
+    probe = udp(NODE, "10.65.0.1")
+    assert lab.arrived([probe], [probe]) == {probe}
+
+
+@pytest.mark.parametrize(("action", "passes"), [("Drop", False), ("Return", True), ("Accept", True)])
+def test_pod_to_host_follows_its_setting_after_policy(lab: PolicyLab, agent: Agent, action: Any, passes: bool) -> None:
+    no_egress = policy("mute", selector="app == 'b'", types=frozenset({Direction.EGRESS}))
+    agent.converge(replace(inputs([A, B], [no_egress]), settings=PolicySettings(to_host=action)))
+    open_pod, mute_pod = udp("10.65.0.1", NODE), udp("10.65.0.2", NODE)
+    expected = {open_pod} if passes else set()
+    assert lab.arrived([open_pod, mute_pod], expected) == expected
+
+
+def test_a_service_address_that_nobody_owns_does_not_circle(lab: PolicyLab, agent: Agent, outside: Namespace) -> None:
+    lab.add("outside", outside, "198.51.100.1")
+    lab.node.ip(f"route replace 198.51.100.0/24 via {OUTSIDE}")
+    outside.ip("address replace 198.51.100.1/32 dev lo")
+    probe = udp("10.65.0.1", "198.51.100.1")
+    agent.converge(inputs([A]))
+    assert lab.arrived([probe], [probe]) == {probe}
+    agent.converge(replace(inputs([A]), service_nets=(Prefix.parse("198.51.100.0/24"),)))
+    assert lab.arrived([probe]) == set()
+
+
+# -- NAT ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_leaves_the_pools_is_masqueraded_and_nothing_else(lab: PolicyLab, agent: Agent) -> None:
+    agent.converge(inputs([A, B], pools={"pool": POOL}))
+    leaving, inside = udp("10.65.0.1", OUTSIDE), udp("10.65.0.2", "10.65.0.1")
+    assert lab.arrived([leaving, inside], [leaving, inside]) == {leaving, inside}
+    assert lab.seen_from == {leaving: NODE, inside: "10.65.0.2"}
+
+
+def test_another_pool_is_inside_too(lab: PolicyLab, agent: Agent) -> None:
+    far = Pool("far", Prefix.parse("192.0.2.0/24"))
+    agent.converge(inputs([A], pools={"pool": POOL, "far": far}))
+    probe = udp("10.65.0.1", OUTSIDE)
+    lab.arrived([probe], [probe])
+    assert lab.seen_from == {probe: "10.65.0.1"}
+
+
+def test_the_operator_chooses_address_and_ports(lab: PolicyLab, agent: Agent) -> None:
+    lab.node.ip("address replace 192.0.2.50/24 dev eth0")
+    chosen = PolicySettings(nat_address=ip_address("192.0.2.50"), nat_ports=(40000, 40010))
+    agent.converge(replace(inputs([A], pools={"pool": POOL}), settings=chosen))
+    probes = [udp("10.65.0.1", OUTSIDE), Packet(ip_address("10.65.0.1"), ip_address(OUTSIDE), ICMP, icmp_type=8)]
+    lab.arrived(probes, probes)
+    lab.node.ip("address delete 192.0.2.50/24 dev eth0")
+    assert set(lab.seen_from.values()) == {"192.0.2.50"}
+
+
+def test_a_pod_keeps_its_address_between_pods_though_docker_masquerades_its_pool(
+    lab: PolicyLab, agent: Agent, backend: Backend
+) -> None:
+    """Docker's default rule for a bridge whose range covers the pool; the far pod is outside of the machine."""
+    program = "iptables-legacy" if backend == "legacy" else "iptables-nft"
+    docker = ["POSTROUTING", "-s", "10.65.0.0/16", "!", "-o", "docker0", "-j", "MASQUERADE"]
+    lab.node.command(program, "-t", "nat", "-A", *docker)
+    world = inputs([A], pools={"pool": POOL, "far": Pool("far", Prefix.parse("192.0.2.2/32"))})
+    probe = udp("10.65.0.1", OUTSIDE)
+    try:
+        agent.converge(world)
+        lab.arrived([probe], [probe])
+        spoiled = lab.seen_from[probe]
+        agent.converge(replace(world, settings=PolicySettings(keep_pod_addresses=True)))
+        lab.arrived([probe], [probe])
+    finally:
+        lab.node.command(program, "-t", "nat", "-D", *docker)
+    assert (spoiled, lab.seen_from[probe]) == (NODE, "10.65.0.1")
+
+
+# -- bad rows ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_the_kernel_refuses_fails_alone_and_closes_what_it_guards(
+    lab: PolicyLab, backend: Backend, agent: Agent
+) -> None:
+    rows = {name: dict(merged(slices)) for name, slices in agent.planner(WORLD).tables.items()}
+    (bad,) = [key for key in rows["policy/4"] if key.kind == "policy"]
+    missing_set = Match(source=Side(sets=("s-nobody",)), destination=ANYWHERE)
+    rows["policy/4"][bad] = chained(PolicyChain("bad", (Rule(missing_set, rule().action),)))
+    outcomes = lab.node.run(
+        agent.reconciler.converge, {name: (found,) for name, found in rows.items()}, 1.0, may_delete=True
+    )
+    failed = set(outcomes["policy/4"].failures)
+    assert {bad, Key("endpoint", "tw-calia")} <= failed
+    assert Key("endpoint", "tw-calib") not in failed
+    to_b = udp("10.65.0.3", "10.65.0.2")
+    assert lab.arrived([B_TO_A, C_TO_A, to_b], [to_b]) == {to_b}
+
+
+def test_ten_thousand_networks_some_within_others_make_a_set(lab: PolicyLab, agent: Agent, backend: Backend) -> None:
+    nets = tuple(Prefix.from_int((11 << 24) + (n << 8), 24, 4) for n in range(10_000))
+    wide = replace(FROM_B, ingress=(rule(source=entity(nets="10.65.0.2")), rule(source=entity(selector="has(many)"))))
+    group = sets((*nets, Prefix.parse("11.0.0.0/16"), Prefix.parse("10.65.0.3/32")))
+    world = inputs([A, B, C], [wide], network_sets=[group])
+    agent.converge(world)
+    assert lab.arrived([B_TO_A, C_TO_A], [B_TO_A, C_TO_A]) == {B_TO_A, C_TO_A}
+    assert Agent(lab, backend).differences(world) == {}
+
+
+def sets(nets: tuple[Prefix, ...]) -> Any:
+    return NetworkSet("many", "default", nets, {"many": "yes"})
+
+
+def test_another_program_that_holds_the_xtables_lock_delays_and_does_not_spoil(
+    lab: PolicyLab, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend != "legacy":
+        return  # nobody else looks at that lock
+    monkeypatch.setattr(iptables, "LOCK_WAIT", "1")
+    monkeypatch.setattr(xtables, "PATIENCE", 0.2)
+    agent = Agent(lab, backend)
+    with xtables.locked():
+        outcomes = lab.node.run(agent.reconciler.converge, agent.planner(WORLD).tables, 1.0, may_delete=True)
+    assert outcomes["policy/4"].failures
+    lab.apply(Reconciler(lab.tables(backend)), agent.planner(WORLD).tables)
+    assert enforces(lab)
+    lab.apply(Reconciler(lab.tables(backend)), {"policy/4": ({},), "policy/6": ({},)})
+
+
+# -- from one backend to another ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("there", ["nftables", "legacy", "nft"])
+def test_moving_to_another_backend_lets_nothing_through_and_loses_nothing(
+    lab: PolicyLab, backend: Backend, there: Backend
+) -> None:
+    agent = Agent(lab, backend)
+    agent.converge(WORLD)
+    done = threading.Event()
+
+    def move() -> None:
+        for table in agent.tables:
+            table.use(there)
+        agent.reconciler.distrust()
+        agent.converge(WORLD)
+        done.set()
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    rounds = []
+    while not done.is_set() or len(rounds) < 3:
+        rounds.append(enforces(lab))
+        if not mover.is_alive() and not done.is_set():
+            break
+    mover.join()
+    assert done.is_set()
+    assert all(rounds)
+    assert Agent(lab, there).differences(WORLD) == {}
+    lab.apply(Reconciler(lab.tables(there)), {"policy/4": ({},), "policy/6": ({},)})

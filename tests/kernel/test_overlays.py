@@ -1,0 +1,151 @@
+"""Pods on several nodes through every kind of tunnel that this kernel has, by the real planner and tables."""
+
+import re
+import threading
+
+import pytest
+
+from felixlite.ipip.plan import Carrier
+from tests.support.overlays import pool
+from tests.support.sniff import pinging, seen
+from tests.support.stations import stations
+
+EBPF = [Carrier.EBPF, Carrier.EBPF]
+OUTER = "icmp or ip proto 4 or udp port 4789"
+
+
+def modes(**more):
+    return pool("10.65.0.0/16", **more)
+
+
+@pytest.mark.parametrize(
+    ("mode", "outer", "route"),
+    [
+        ({}, "", "via 192.168.50.2 dev eth0 proto 80"),
+        ({"ipip": "Always"}, "proto IPIP (4), length 104) 192.168.50.1 > 192.168.50.2", "via 192.168.50.2 dev tunl0"),
+        ({"ipip": "CrossSubnet"}, "", "via 192.168.50.2 dev eth0 proto 80"),
+        ({"vxlan": "Always"}, "192.168.50.2.4789: VXLAN, flags [I] (0x08), vni 4096", "via 10.65.2.1 dev vxlan.calico"),
+        ({"vxlan": "CrossSubnet"}, "", "via 192.168.50.2 dev eth0 proto 80"),
+    ],
+)
+def test_the_outer_header_is_what_the_mode_says_and_the_inner_source_is_the_pod(mode, outer, route):
+    with stations(EBPF, modes(**mode)) as lan:
+        lan.converge()
+        with seen(lan.spaces["n2"], "eth0", OUTER) as packets:
+            lan.ping("n1", "n2")
+
+        table = lan.spaces["n1"].ip("route")
+        assert f"10.65.2.0/26 {route}" in table
+        assert "blackhole 10.65.1.0/26 proto 80" in table
+        request = "\n".join(packets).partition("echo reply")[0]
+        assert "10.65.1.10 > 10.65.2.10: ICMP echo request" in request
+        assert (outer in request) if outer else not re.search(r"IPIP|VXLAN", request)
+
+
+def test_a_second_look_finds_nothing_to_do():
+    with stations(EBPF, modes(ipip="Always")) as lan:
+        lan.converge()
+        lan.restart("n1")
+        lan.step("n1")
+        lan.step("n1")
+
+        assert {name: (o.written, o.removed) for name, o in lan.stations["n1"].outcomes.items() if o.written} == {}
+
+
+def test_a_restarted_agent_finds_the_programs_and_their_maps_again_and_no_packet_is_lost():
+    with stations(EBPF, modes(ipip="Always")) as lan:
+        lan.converge()
+        with pinging(lan.pods["n1"], lan.pod_address("n2")):
+            for _ in range(5):
+                for name in ("n1", "n2"):
+                    lan.restart(name)
+                    lan.step(name)
+        counters = lan.stations["n2"].programs.counters()
+
+        assert counters["received"] > 10
+        assert counters["unknown sender"] == counters["no route"] == counters["no room"] == 0
+
+
+def test_a_node_in_user_space_and_one_with_programs_understand_each_other():
+    with stations([Carrier.USER_SPACE, Carrier.EBPF], modes(ipip="Always")) as lan:
+        lan.converge()
+        with seen(lan.spaces["n2"], "eth0", OUTER) as packets:
+            lan.ping("n1", "n2")
+            lan.ping("n2", "n1")
+
+        assert len(re.findall(r"proto IPIP.*echo request", "\n".join(packets))) == 2
+
+
+@pytest.mark.parametrize("carrier", [Carrier.USER_SPACE, Carrier.EBPF])
+def test_packets_that_were_fragmented_on_the_way_arrive(carrier):
+    with stations([Carrier.USER_SPACE, carrier], modes(ipip="Always")) as lan:
+        lan.converge()
+        for name in ("n1", "n2"):
+            lan.spaces[name].ip("link set eth0 mtu 1000")
+        lan.step("n2")  # n1 does not know yet: its outer packets no longer fit, and are fragmented
+
+        lan.ping("n1", "n2", "-c", "1", "-M", "dont", "-s", "1300")
+
+        if carrier is Carrier.EBPF:
+            assert lan.stations["n2"].programs.counters()["fragment"] > 0
+
+
+def test_a_tunnel_process_that_dies_is_started_again():
+    with stations([Carrier.USER_SPACE, Carrier.USER_SPACE], modes(ipip="Always")) as lan:
+        died = threading.Event()
+        station = lan.stations["n1"]
+        station.forwarders.died = died.set
+        lan.converge()
+        lan.ping("n1", "n2")
+        process = next(process for _, process in station.forwarders._running.values())
+        process.kill()
+        assert died.wait(5)
+        station.reconciler.distrust("forwarders")
+        lan.step("n1")
+
+        lan.ping("n1", "n2")
+
+
+RING = [{"ipip": "Always"}, {"ipip": "CrossSubnet"}, {}, {"vxlan": "Always"}]
+
+
+def test_twenty_switches_lose_no_packet():
+    with stations([Carrier.EBPF] * 3, modes(ipip="Always")) as lan:
+        lan.converge()
+        with (
+            pinging(lan.pods["n1"], lan.pod_address("n2")),
+            pinging(lan.pods["n2"], lan.pod_address("n3")),
+            pinging(lan.pods["n3"], lan.pod_address("n1")),
+        ):
+            for number in range(1, 21):
+                lan.pool = modes(**RING[number % 4])
+                lan.now += 1
+                order = ["n1", "n2", "n3"][number % 3 :] + ["n1", "n2", "n3"][: number % 3]
+                for name in order + order[::-1] + order:
+                    lan.step(name)
+
+        sends = lan.nodes["n1"].sends
+    assert sends == {"ipip"}
+
+
+def test_ipip_from_a_stranger_is_left_alone():
+    """Another program may receive it; here nobody does, and the kernel says so to the sender."""
+    with stations(EBPF, modes(ipip="Always")) as lan:
+        lan.converge()
+        programs = lan.stations["n1"].programs
+        del lan.nodes["n2"]
+        lan.step("n1")
+        lan.pods["n2"].command("sh", "-c", "ping -c 1 -W 1 10.65.1.10 || true")
+
+        assert programs.counters()["unknown sender"] == 1
+
+
+def test_a_link_that_is_gone_takes_its_classifier_along_without_an_error():
+    with stations([Carrier.EBPF], modes(ipip="Always")) as lan:
+        lan.converge()
+        table = lan.stations["n1"].classifiers
+        keys = list(table.read())
+        lan.spaces["n1"].ip("link delete eth0")
+
+        assert not table.delete(keys)
+        assert not table.read()

@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from felixlite.cni import install as installing
+from felixlite.cni.install import Settings, conflist, install, uninstall, write
+from felixlite.errors import Misconfigured
+
+
+def test_the_conflist_names_the_socket_and_what_is_chained() -> None:
+    found = conflist(Settings(Path("/x/cni.sock"), version="1.1.0", mtu=1400, chained=["portmap"]))
+    assert (found["cniVersion"], found["name"]) == ("1.1.0", "k8s-pod-network")
+    ours, portmap = found["plugins"]
+    assert (ours["type"], ours["socket"], ours["mtu"]) == ("felixlite", "/x/cni.sock", 1400)
+    assert portmap == {"type": "portmap", "snat": True, "capabilities": {"portMappings": True}}
+
+
+def test_a_version_that_we_do_not_speak_is_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"0\.2\.0"):
+        conflist(Settings(version="0.2.0"))
+
+
+def test_installing_writes_both_files_and_uninstalling_removes_them(tmp_path: Path) -> None:
+    plugin, conf = tmp_path / "bin" / "felixlite", tmp_path / "net.d" / "10-felixlite.conflist"
+    install(plugin.parent, conf, Settings(), "python")
+    assert plugin.stat().st_mode & 0o777 == 0o755
+    assert plugin.read_text().startswith("#!/")
+    assert json.loads(conf.read_text())["plugins"][0]["type"] == "felixlite"
+    assert [path.name for path in plugin.parent.iterdir()] == ["felixlite"]
+    assert set(uninstall(plugin.parent, conf)) == {plugin, conf}
+    assert uninstall(plugin.parent, conf) == []
+
+
+def test_uninstalling_leaves_what_somebody_else_wrote(tmp_path: Path) -> None:
+    plugin, conf = tmp_path / "felixlite", tmp_path / "10.conflist"
+    plugin.write_text("another program")
+    conf.write_text('{"plugins": [{"type": "bridge"}]}')
+    assert uninstall(tmp_path, conf) == []
+
+
+def test_the_conflist_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def note(path: Path, content: bytes, mode: int) -> None:
+        written.append(path.name)
+        write(path, content, mode)
+
+    monkeypatch.setattr(installing, "write", note)
+    install(tmp_path, tmp_path / "10.conflist", Settings(), "python")
+    assert written == ["felixlite", "10.conflist"]
+
+
+def test_a_directory_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(Misconfigured, match="/proc/nowhere"):
+        write(Path("/proc/nowhere/felixlite"), b"", 0o755)

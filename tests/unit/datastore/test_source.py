@@ -1,0 +1,190 @@
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from felixlite.datastore.memory import MemoryStore
+from felixlite.datastore.source import NAME, Source
+from felixlite.datastore.store import Key, Listing
+from felixlite.errors import Unreachable
+from felixlite.intake import READERS, Intake
+from felixlite.model.inside import Mode
+from felixlite.model.kinds import KINDS
+from felixlite.snapshot import Change, Gone, InSync, Put, Snapshot, fold
+
+KINDS_READ = ("IPPool", "Tier")
+PATIENCE = 10
+
+
+def pool(name: str, **spec: Any) -> tuple[Key, dict[str, Any]]:
+    frame = {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", "metadata": {"name": name}}
+    return Key("IPPool", name), {**frame, "spec": {"cidr": "10.0.0.0/16", **spec}}
+
+
+class Flaky(MemoryStore):
+    """A store that is sometimes away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.lists = 0
+
+    def list(self, kind: str, *, namespace: str = "", node: str = "") -> Listing:
+        self.lists += 1
+        if self.away:
+            raise Unreachable("nobody answers")
+        return super().list(kind, namespace=namespace, node=node)
+
+
+class Inbox:
+    """What a source told, and the Snapshot that follows."""
+
+    def __init__(self) -> None:
+        self.told: queue.SimpleQueue[Sequence[Change]] = queue.SimpleQueue()
+        self.snapshot = Snapshot("n1")
+        self.changes: list[Change] = []
+
+    def next(self) -> Sequence[Change]:
+        changes = self.told.get(timeout=PATIENCE)
+        self.changes += changes
+        self.snapshot = fold(self.snapshot, changes)
+        return changes
+
+    def until_in_sync(self) -> None:
+        while InSync(NAME) not in self.next():
+            pass
+
+
+@contextmanager
+def running(store: MemoryStore, kinds: Sequence[str] = KINDS_READ) -> Iterator[tuple[Source, Inbox]]:
+    inbox = Inbox()
+    source = Source(store, kinds, Intake("n1"), inbox.told.put, spread=lambda: -0.5)
+    thread = threading.Thread(target=source.run)
+    thread.start()
+    try:
+        yield source, inbox
+    finally:
+        source.stop()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_what_is_there_is_told_before_the_source_is_in_sync() -> None:
+    store = MemoryStore()
+    store.create(*pool("a"))
+    with running(store) as (_, inbox):
+        inbox.until_in_sync()
+        assert set(inbox.snapshot.pools) == {"a"}
+        assert inbox.snapshot.in_sync == {NAME}
+
+
+def test_what_changes_later_is_told() -> None:
+    store = MemoryStore()
+    first = store.create(*pool("a"))
+    with running(store) as (_, inbox):
+        inbox.until_in_sync()
+        store.update(*pool("a", ipipMode="Always"), first.revision)
+        inbox.next()
+        assert inbox.snapshot.pools["a"].ipip is Mode.ALWAYS
+        store.delete(first.key)
+        inbox.next()
+        assert not inbox.snapshot.pools
+
+
+def test_a_second_list_tells_what_vanished_and_what_is_new_and_nothing_else() -> None:
+    store = MemoryStore()
+    for name in "abc":
+        store.create(*pool(name))
+    with running(store) as (source, inbox):
+        inbox.until_in_sync()
+        inbox.changes.clear()
+        with store._lock:  # nothing is heard between the end of the watch and the next list
+            source.list_again()
+            store._history._listeners.clear()
+            store.delete(Key("IPPool", "b"))
+            store.create(*pool("d"))
+        inbox.until_in_sync()
+        told = [change for change in inbox.changes if not isinstance(change, InSync)]
+        assert [type(change) for change in sorted(told, key=lambda c: str(c.key))] == [Gone, Put]
+        assert set(inbox.snapshot.pools) == {"a", "c", "d"}
+
+
+def test_a_store_that_is_away_takes_nothing_from_the_snapshot() -> None:
+    store = Flaky()
+    store.create(*pool("a"))
+    with running(store) as (source, inbox):
+        inbox.until_in_sync()
+        store.away = True
+        source.list_again()
+        while source.health.errors < 3:
+            source._stop.wait(0.001)
+        assert not source.health.is_well
+        assert source.health.last_error == "nobody answers"
+        assert inbox.told.empty()
+        store.away = False
+        inbox.until_in_sync()
+        assert set(inbox.snapshot.pools) == {"a"}
+        assert not [change for change in inbox.changes if isinstance(change, Gone)]
+
+
+def test_a_write_that_changes_nothing_is_not_told() -> None:
+    store = MemoryStore()
+    first = store.create(*pool("a"))
+    with running(store) as (_, inbox):
+        inbox.until_in_sync()
+        store.update(first.key, first.document, first.revision)
+        store.create(*pool("b"))
+        assert [change.key for change in inbox.next() if isinstance(change, Put)] == ["b"]
+
+
+def test_an_object_that_turns_bad_stays_as_it_was_and_is_listed_over_a_second_list_too() -> None:
+    store = MemoryStore()
+    first = store.create(*pool("a", ipipMode="Always"))
+    with running(store) as (source, inbox):
+        inbox.until_in_sync()
+        store.update(*pool("a", ipipMode="Sometimes"), first.revision)
+        inbox.next()
+        source.list_again()
+        inbox.until_in_sync()
+        assert inbox.snapshot.pools["a"].ipip is Mode.ALWAYS
+        assert "Sometimes" in inbox.snapshot.rejected["IPPool", "a"]
+
+
+def test_a_compacted_watch_is_answered_with_a_list() -> None:
+    store = MemoryStore(history=1)
+    with running(store) as (source, inbox):
+        inbox.until_in_sync()
+        with store._lock:
+            source.list_again()
+            for name in "abc":
+                store.create(*pool(name))
+            store.compact()
+        while set(inbox.snapshot.pools) != set("abc"):
+            inbox.next()
+
+
+JUNK: tuple[Any, ...] = (
+    {},
+    {"spec": "text"},
+    {"spec": None},
+    {"metadata": None, "spec": {}},
+    {"metadata": {"name": 5, "labels": "x", "annotations": [1]}, "spec": []},
+    {"spec": {"cidr": [], "selector": 5, "node": {}, "ingress": "x", "types": 3, "block": 1, "labels": [[]]}},
+)
+
+
+@pytest.mark.parametrize("kind", list(READERS))
+def test_no_document_whatever_it_is_ends_a_source(kind: str) -> None:
+    store = MemoryStore()
+    known = KINDS[kind]
+    for number, junk in enumerate(JUNK):
+        name = f"junk{number}"
+        frame = {"apiVersion": known.api_version, "kind": known.document_kind, "metadata": {"name": name}}
+        store.create(Key(kind, name), {**frame, **junk})
+    store.create(*pool("good"))
+    with running(store, (kind, "IPPool") if kind != "IPPool" else ("IPPool",)) as (_, inbox):
+        inbox.until_in_sync()
+        assert "good" in inbox.snapshot.pools

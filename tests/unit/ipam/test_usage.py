@@ -1,0 +1,53 @@
+from felixlite.addresses import Prefix
+from felixlite.health import metrics_text
+from felixlite.ipam.metrics import Timings, samples
+from felixlite.ipam.repair import read_facts
+from felixlite.ipam.usage import block_usages, reserved_size
+from tests.unit.ipam.cluster import Cluster
+from tests.unit.ipam.world import wants
+
+
+def values(found, name):
+    return {tuple(value for _, value in s.labels): s.value for s in found if s.name == name}
+
+
+def test_the_metrics_count_by_pool_and_node():
+    cluster = Cluster()
+    cluster.node("n2").assign_address(wants("k8s.lent", node="n2"), cluster.block("n1").cidr.address(40))
+
+    found = samples(read_facts(cluster.store), waiting=3)
+    assert 'ipam_allocations_in_use{ippool="default",node="n1"} 3.0' in metrics_text(found)
+
+    assert values(found, "ipam_allocations_in_use") == {("default", "n1"): 3, ("default", "n2"): 2}
+    assert values(found, "ipam_allocations_borrowed") == {("default", "n2"): 1}
+    assert values(found, "ipam_blocks") == {("default", "n1"): 1, ("default", "n2"): 1}
+    assert values(found, "ipam_ippool_size") == {("default",): 256}
+    assert values(found, "ipam_allocations_gc_candidates") == {(): 3}
+
+
+def test_reserved_addresses_are_counted_once():
+    pool = Prefix.parse("10.0.0.0/24")
+    reserved = [Prefix.parse(text) for text in ("10.0.0.0/28", "10.0.0.0/30", "10.0.0.64/32", "10.1.0.0/16")]
+
+    assert reserved_size(pool, reserved) == 17
+    assert reserved_size(pool, [Prefix.parse("10.0.0.0/8")]) == 256
+
+
+def test_a_block_draws_each_of_its_addresses():
+    cluster = Cluster()
+    first = cluster.block("n1").cidr
+    reserved = [Prefix.host(first.address(63))]
+
+    marks = {block.cidr: block.marks for block in block_usages(read_facts(cluster.store), reserved)}
+
+    assert marks[first] == "###" + "." * 60 + "r"
+
+
+def test_assignments_are_timed_in_buckets():
+    timings = Timings()
+    for seconds, retries in ((0.0008, 0), (0.003, 2), (60.0, 1)):
+        timings(seconds, retries)
+
+    buckets = {dict(s.labels)["le"]: s.value for s in timings.samples() if s.name.endswith("_bucket")}
+    assert (buckets["0.001"], buckets["0.005"], buckets["5.0"], buckets["+Inf"]) == (1, 2, 2, 3)
+    assert [s.value for s in timings.samples() if s.name.endswith("retries")] == [3]

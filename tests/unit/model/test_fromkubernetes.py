@@ -1,0 +1,143 @@
+from typing import Any
+
+import pytest
+
+from felixlite.model.fromkubernetes import NODE_FIELDS, endpoint, interface_name, node, node_annotations, pod_addresses
+from felixlite.model.parse import parse
+
+NODE: dict[str, Any] = {
+    "metadata": {
+        "name": "n1",
+        "uid": "u",
+        "resourceVersion": "7",
+        "labels": {"rack": "a"},
+        "annotations": {
+            "projectcalico.org/IPv4Address": "192.0.2.11/24",
+            "projectcalico.org/ASNumber": "64513",
+            "projectcalico.org/IPv4IPIPTunnelAddr": "10.42.0.1",
+            "projectcalico.org/VXLANTunnelMACAddr": "66:9e:12:34:56:78",
+            "projectcalico.org/labels": '{"rack": "b", "x": "y"}',
+            "projectcalico.org/Interfaces": '[{"name": "eth0", "addresses": ["192.0.2.11"]}]',
+            "felixlite.io/accepts": "ipip,none",
+            "other": "kept away",
+        },
+    },
+    "spec": {"podCIDRs": ["10.42.0.0/24"]},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.11"}, {"type": "Hostname", "address": "n1"}]},
+}
+
+
+def pod(**change: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "metadata": {"name": "web-1", "namespace": "shop", "labels": {"app": "web"}, "annotations": {}},
+        "spec": {
+            "nodeName": "n-1",
+            "serviceAccountName": "robot",
+            "containers": [
+                {"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]}
+            ],
+        },
+        "status": {"phase": "Running", "podIPs": [{"ip": "10.42.0.3"}, {"ip": "fd00::3"}]},
+    }
+    for part, fields in change.items():
+        found[part] = {**found[part], **fields}
+    return found
+
+
+def test_a_node_is_what_its_annotations_say() -> None:
+    found = parse(node(NODE), strict=True).inside()
+    assert str(found.ipv4) == "192.0.2.11/24"
+    assert found.asn == 64513
+    assert str(found.ipip_address) == "10.42.0.1"
+    assert found.labels == {"rack": "b", "x": "y"}
+    assert found.accepts == {"ipip", "none"}
+
+
+def test_a_node_keeps_its_identity_and_its_addresses() -> None:
+    found = node(NODE)
+    assert found["metadata"]["resourceVersion"] == "7"
+    assert found["spec"]["addresses"] == [{"address": "192.0.2.11", "type": "InternalIP"}]
+    assert found["spec"]["interfaces"] == [{"name": "eth0", "addresses": ["192.0.2.11"]}]
+    assert found["status"] == {"podCIDRs": ["10.42.0.0/24"]}
+
+
+def test_what_is_written_back_is_what_was_read() -> None:
+    written = node_annotations(node(NODE))
+    theirs = NODE["metadata"]["annotations"]
+    assert written["projectcalico.org/IPv4Address"] == theirs["projectcalico.org/IPv4Address"]
+    assert written["felixlite.io/accepts"] == "ipip,none"
+    assert written["projectcalico.org/IPv6Address"] is None
+    again = {**NODE, "metadata": {**NODE["metadata"], "annotations": {k: v for k, v in written.items() if v}}}
+    assert node(again)["spec"] == node(NODE)["spec"]
+
+
+def test_every_field_of_a_node_that_has_an_annotation_survives_the_way_there_and_back() -> None:
+    document: dict[str, Any] = {}
+    for number, where in enumerate(NODE_FIELDS.values()):
+        inner = document
+        for step in where[:-1]:
+            inner = inner.setdefault(step, {})
+        inner[where[-1]] = str(number)
+    annotations = {key: value for key, value in node_annotations(document).items() if value}
+    back = node({"metadata": {"name": "n", "annotations": annotations}})
+    assert back["spec"]["bgp"] == document["spec"]["bgp"]
+    assert back["status"] == document["status"]
+
+
+def test_a_spoiled_annotation_is_as_good_as_none() -> None:
+    spoiled = {
+        "metadata": {"name": "n", "annotations": {"projectcalico.org/labels": "{", "projectcalico.org/Interfaces": "3"}}
+    }
+    assert node(spoiled)["metadata"]["labels"] == {}
+
+
+def test_a_pod_is_a_workload_endpoint() -> None:
+    document = endpoint(pod())
+    assert document is not None
+    found = parse(document, strict=True).inside()
+    assert (found.name, found.namespace, found.node) == ("n--1-k8s-web--1-eth0", "shop", "n-1")
+    assert [str(address) for address in found.addresses] == ["10.42.0.3/32", "fd00::3/128"]
+    assert found.profiles == ("kns.shop", "ksa.shop.robot")
+    assert found.interface == interface_name("shop", "web-1")
+    assert found.labels == {
+        "app": "web",
+        "projectcalico.org/namespace": "shop",
+        "projectcalico.org/orchestrator": "k8s",
+        "projectcalico.org/serviceaccount": "robot",
+    }
+    assert [(port.name, port.protocol, port.port) for port in found.ports] == [("http", "TCP", 80), ("", "UDP", 53)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": {"nodeName": ""}},
+        {"spec": {"hostNetwork": True}},
+        {"status": {"podIPs": []}},
+        {"status": {"phase": "Succeeded"}},
+        {"status": {"phase": "Failed"}},
+        {"metadata": {"deletionTimestamp": "now", "annotations": {"cni.projectcalico.org/podIP": ""}}},
+    ],
+)
+def test_a_pod_without_a_place_or_an_address_is_none(change: dict[str, Any]) -> None:
+    assert endpoint(pod(**change)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "annotations", "addresses"),
+    [
+        ({"podIPs": [], "podIP": "10.0.0.1"}, {}, ["10.0.0.1/32"]),
+        ({"podIPs": []}, {"cni.projectcalico.org/podIPs": "10.0.0.2/32,fd00::2/128"}, ["10.0.0.2/32", "fd00::2/128"]),
+        ({"podIPs": []}, {"cni.projectcalico.org/podIP": "10.0.0.3/32"}, ["10.0.0.3/32"]),
+        ({"podIPs": []}, {"vpc.amazonaws.com/pod-ips": "10.0.0.4"}, ["10.0.0.4/32"]),
+        ({}, {"cni.projectcalico.org/podIP": "10.9.9.9/32"}, ["10.42.0.3/32", "fd00::3/128"]),
+    ],
+)
+def test_the_first_that_says_an_address_is_believed(
+    status: dict[str, Any], annotations: dict[str, str], addresses: list[str]
+) -> None:
+    assert pod_addresses(pod(status=status, metadata={"annotations": annotations})) == addresses
+
+
+def test_the_interface_of_a_pod_is_named_as_the_reference_does() -> None:
+    assert interface_name("default", "nginx") == "calic440f455693"  # printf default.nginx | sha1sum | cut -c1-11

@@ -1,0 +1,117 @@
+"""The planner: only what is needed, the same whatever the way, and little for little."""
+
+from dataclasses import replace
+
+from felixlite.addresses import Prefix
+from felixlite.model.inside import Pool
+from felixlite.model.policy import Direction, NetworkSet
+from felixlite.policy import rows
+from felixlite.policy.inputs import Inputs
+from felixlite.policy.plan import Planner
+from felixlite.policy.rows import Chained, EndpointChain, IpSet, Key
+from felixlite.reconcile import merged
+from tests.unit.policy.world import BOTH, entity, inputs, pod, policy, rule
+
+A = pod("a", "10.65.0.1", app="a")
+B = pod("b", "10.65.0.2", app="b")
+FAR = pod("far", "10.65.1.1", node="there", app="b")
+FROM_B = policy("p", selector="app == 'a'", ingress=(rule(source=entity(selector="app == 'b'")),))
+
+
+def rows_of(state: Inputs, planner: Planner | None = None) -> dict[Key, rows.Row]:
+    return dict(merged((planner or Planner())(state).tables["policy/4"]))
+
+
+def members(state: dict[Key, rows.Row]) -> set[str]:
+    sets = [row for key, row in state.items() if key.name.startswith(("s-", "n-")) and isinstance(row, IpSet)]
+    return {str(member) for row in sets for member in row.members}
+
+
+def test_a_set_holds_the_addresses_of_local_and_remote_endpoints() -> None:
+    assert members(rows_of(inputs([A, B], [FROM_B], remote=[FAR]))) == {"10.65.0.2/32", "10.65.1.1/32"}
+
+
+def test_a_policy_that_selects_nobody_here_is_not_rendered() -> None:
+    state = rows_of(inputs([B], [FROM_B], remote=[FAR]))
+    assert not [key for key in state if key.kind == "policy" or key.name.startswith("s-")]
+
+
+def test_a_set_with_a_network_is_another_kind_of_set_with_another_name() -> None:
+    group = NetworkSet("office", "default", (Prefix.parse("192.0.2.0/24"),), {"app": "b"})
+    state = rows_of(inputs([A, B], [FROM_B], network_sets=[group]))
+    (name,) = [key.name for key in state if key.name.startswith(("s-", "n-"))]
+    assert name.startswith("n-")
+    chain = next(row for key, row in state.items() if key.kind == "policy")
+    assert isinstance(chain, Chained)
+    assert isinstance(chain.body, rows.PolicyChain)
+    assert chain.body.rules[0].match.source.sets == (name,)
+
+
+def test_networks_that_others_cover_stay_out_of_a_set() -> None:
+    nets = tuple(map(Prefix.parse, ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "11.0.0.0/8")))
+    group = NetworkSet("n", "default", nets, {"app": "b"})
+    assert members(rows_of(inputs([A], [FROM_B], network_sets=[group]))) == {"10.0.0.0/8", "11.0.0.0/8"}
+
+
+def test_every_order_of_changes_ends_in_the_same_rows() -> None:
+    pool = Pool("p", Prefix.parse("10.65.0.0/16"), nat_outgoing=True)
+    group = NetworkSet("office", "default", (Prefix.parse("192.0.2.0/24"),), {"app": "b"})
+    end = inputs([A, B], [FROM_B], remote=[FAR], network_sets=[group], pools={"p": pool})
+    ways = [
+        [inputs(), inputs([A]), inputs([A, B], [FROM_B]), end],
+        [inputs([], [FROM_B]), replace(end, network_sets={}), end],
+        [inputs([replace(A, labels={})], [replace(FROM_B, order=3.0)], remote=[A, B]), end],
+        [end, inputs(), end],
+    ]
+    for way in ways:
+        planner = Planner()
+        for state in way:
+            rows_of(state, planner)
+        assert rows_of(end, planner) == rows_of(end)
+
+
+def test_a_change_of_a_remote_pod_touches_the_one_set() -> None:
+    planner = Planner()
+    before = planner(inputs([A, B], [FROM_B])).tables["policy/4"]
+    state = inputs([A, B], [FROM_B])
+    state = replace(planner.last, remote_workloads={("default", "far"): FAR}, policies=planner.last.policies)
+    after = planner(state).tables["policy/4"]
+    assert [one is other for one, other in zip(before, after, strict=True)] == [False, True, True, True, True]
+
+
+def test_a_change_of_rules_leaves_the_endpoints_alone() -> None:
+    planner = Planner()
+    state = inputs([A, B], [FROM_B])
+    before = planner(state).tables["policy/4"]
+    changed = {("NetworkPolicy", "default", "p"): replace(FROM_B, ingress=(rule(),))}
+    after = planner(replace(state, policies=changed)).tables["policy/4"]
+    assert after[2] is before[2]
+    assert after[1] != before[1]
+
+
+def test_tiers_and_policies_stand_in_their_order() -> None:
+    policies = [
+        policy("late", types=BOTH),
+        policy("second", order=2.0, types=BOTH),
+        policy("first", order=1.0, types=frozenset({Direction.EGRESS})),
+        policy("admin", tier="kube-admin", types=BOTH),
+    ]
+    state = rows_of(inputs([A], policies))
+    chain = state[Key("endpoint", "fw-calia")]
+    assert isinstance(chain, Chained)
+    assert isinstance(chain.body, EndpointChain)
+    assert [(tier.name, len(tier.policies)) for tier in chain.body.tiers] == [("kube-admin", 1), ("default", 3)]
+
+
+def test_an_unknown_tier_is_enforced_and_noted() -> None:
+    plan = Planner()(inputs([A], [policy("p", tier="nowhere")]))
+    assert "'nowhere'" in plan.notes[0]
+    chain = merged(plan.tables["policy/4"])[Key("endpoint", "tw-calia")]
+    assert chain.body.tiers[0].end.value == "Deny"
+
+
+def test_both_ends_of_a_moving_pod_agree_on_who_it_is() -> None:
+    """A pod that is first seen from afar and then here keeps its address in the sets."""
+    planner = Planner()
+    rows_of(inputs([A], [FROM_B], remote=[B]), planner)
+    assert members(rows_of(inputs([A, B], [FROM_B]), planner)) == {"10.65.0.2/32"}

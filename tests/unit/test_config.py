@@ -1,0 +1,40 @@
+import pytest
+
+from felixlite.config import duration, effective
+
+
+def test_a_flag_wins_over_environment_node_default_and_built_in():
+    stored = {
+        "default": {"vxlanPort": 1, "vxlanVNI": 5},
+        "node.n1": {"vxlanPort": 2, "ipipMTU": 1400},
+        "node.n2": {"ipipMTU": 9},
+    }
+    found = effective({"vxlanPort": 4}, {"FELIXLITE_VXLANPORT": "3", "FELIXLITE_VXLANMTU": "1450"}, stored, "n1").values
+
+    assert found["vxlanPort"] == (4, "flag")
+    assert found["vxlanMTU"] == (1450, "environment")
+    assert found["ipipMTU"] == (1400, "FelixConfiguration node.n1")
+    assert found["vxlanVNI"] == (5, "FelixConfiguration default")
+    assert found["nftablesMode"] == ("Auto", "built in")
+
+
+def test_a_bad_value_falls_back_to_the_next_layer_with_a_warning():
+    settings = effective({}, {"FELIXLITE_VXLAN_PORT": "seventy"}, {"default": {"vxlanPort": 4790}}, "n1")
+
+    assert settings["vxlanPort"] == 4790
+    assert settings.warnings == ("environment: vxlanPort: 'seventy': must be a number from 1 to 65535; ignored",)
+
+
+def test_an_unknown_field_is_named_in_a_warning():
+    assert "bpfEnabled" in effective({}, {}, {"default": {"bpfEnabled": True}}, "n1").warnings[0]
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("90s", 90), ("1m30s", 90), ("250ms", 0.25), (15, 15), ("1.5h", 5400)])
+def test_durations_are_read_as_go_writes_them(given, seconds):
+    assert duration(given) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("given", ["", "5 parsecs", "s", "-3s", None])
+def test_what_is_no_duration_is_refused(given):
+    with pytest.raises(ValueError, match="duration"):
+        duration(given)

@@ -1,0 +1,43 @@
+from felixlite.duties import Duties, Duty
+from felixlite.errors import Unreachable
+from felixlite.snapshot import Put, Snapshot, fold
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_duty_runs_again_only_when_something_it_reads_is_another_object():
+    runs = []
+    duties = Duties([Duty("count", lambda s: (s.pools,), lambda s: runs.append(len(s.pools)))], Clock())
+    first = Snapshot("n1")
+    duties.once(first)
+    duties.once(fold(first, [Put("nodes", "n2", 1)]))
+    duties.once(fold(first, [Put("pools", "p", 1)]))
+
+    assert runs == [0, 1]
+
+
+def test_a_failed_duty_is_tried_again_after_a_pause_and_says_why():
+    clock, tries = Clock(), []
+
+    def fails_twice(_snapshot):
+        tries.append(clock.now)
+        if len(tries) < 3:
+            raise Unreachable("the store is away")
+
+    duty = Duty("write", lambda s: (s.pools,), fails_twice)
+    duties, snapshot = Duties([duty], clock), Snapshot("n1")
+    duties.once(snapshot)
+    assert duty.error == "the store is away"
+
+    duties.once(snapshot)
+    assert len(tries) == 1
+    for _ in range(2):
+        clock.now += 1
+        duties.once(snapshot)
+    assert len(tries) == 3
+    assert duty.error == ""

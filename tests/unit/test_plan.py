@@ -1,0 +1,139 @@
+"""The planner of a node as a whole: what it answers is text that a person would type."""
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface
+
+import pytest
+
+from felixlite.addresses import Prefix
+from felixlite.model.inside import Affinity, AffinityState, Block, Mode, Node, Pool
+from felixlite.plan import NodePlanner, Surroundings
+from felixlite.rows import RouteKey, blackhole, via
+from felixlite.show import plan_lines
+from felixlite.snapshot import Gone, InSync, Learned, LinkState, Put, Snapshot, fold
+
+P = Prefix.parse
+OURS, THEIRS, FAR = P("10.244.0.0/26"), P("10.244.1.0/26"), P("10.244.2.0/26")
+
+
+def node(name, address, tunnel):
+    return Node(
+        name,
+        ip_interface(address),
+        ipip_address=ip_address(tunnel),
+        accepts=frozenset({"native", "ipip"}),
+        sends=frozenset(),
+    )
+
+
+@pytest.fixture
+def snapshot():
+    nodes = [
+        node("n1", "10.0.1.11/24", "10.244.0.1"),
+        node("n2", "10.0.1.12/24", "10.244.1.1"),
+        node("n3", "10.0.2.13/24", "10.244.2.1"),
+    ]
+    return Snapshot(
+        "n1",
+        pools={"default": Pool("default", P("10.244.0.0/16"), ipip=Mode.CROSS_SUBNET)},
+        nodes={n.name: n for n in nodes},
+        affinities={("n1", OURS): Affinity("n1", OURS, AffinityState.CONFIRMED)},
+        blocks={OURS: Block(OURS, "n1"), THEIRS: Block(THEIRS, "n2"), FAR: Block(FAR, "n3")},
+        links={
+            "eth0": LinkState("eth0", 2, "", True, 1500, "02:00:00:00:00:01"),
+            "tunl0": LinkState("tunl0", 3, "ipip", True, 1480, ""),
+        },
+        link_addresses={("eth0", "10.0.1.11/24"): P("10.0.1.0/24")},
+    )
+
+
+@pytest.fixture
+def planner():
+    return NodePlanner(Surroundings())
+
+
+def test_a_cross_subnet_pool_tunnels_only_to_the_other_subnet(planner, snapshot):
+    assert [
+        line for line in plan_lines(planner(snapshot, 0).tables) if not line.startswith(("policy", "bgp", "ann"))
+    ] == [
+        "links         ip link set tunl0 up mtu 1480",
+        "addresses     ip address replace 10.244.0.1/32 dev tunl0",
+        "sysctls       sysctl -w net.ipv4.conf.tunl0.rp_filter=2",
+        "sysctls       sysctl -w net.ipv4.ip_forward=1",
+        "sysctls       sysctl -w net.ipv6.conf.all.forwarding=1",
+        "routes        ip route replace 10.244.0.0/26 blackhole proto 80",
+        "routes        ip route replace 10.244.1.0/26 via 10.0.1.12 dev eth0 proto 80",
+        "routes        ip route replace 10.244.2.0/26 via 10.0.2.13 dev tunl0 onlink proto 80",
+    ]
+
+
+def test_a_snapshot_that_did_not_change_gives_the_very_same_slices(planner, snapshot):
+    first, second = planner(snapshot, 0).tables, planner(snapshot, 1).tables
+
+    for table, slices in first.items():
+        assert all(a is b for a, b in zip(slices, second[table], strict=True)), table
+
+
+def test_a_pods_link_coming_up_decides_no_route_again(planner, snapshot):
+    first = planner(snapshot, 0).tables["routes"]
+    busy = fold(snapshot, [Put("links", "cali1", LinkState("cali1", 9, "veth", True, 1480, "ee:ee:ee:ee:ee:ee"))])
+
+    assert all(a is b for a, b in zip(first, planner(busy, 1).tables["routes"], strict=True))
+
+
+def test_what_bgp_says_about_a_block_of_the_store_is_not_asked_for_twice(planner, snapshot):
+    told = Learned((ip_address("10.0.1.12"),), ("10.0.1.12",))
+    with_bgp = fold(
+        snapshot, [Put("learned", THEIRS, told), Put("learned", P("192.0.2.0/24"), told), Put("learned", OURS, told)]
+    )
+
+    routes = [line for line in plan_lines(planner(with_bgp, 0).tables) if line.startswith("routes")]
+
+    assert routes == [
+        "routes        ip route replace 10.244.0.0/26 blackhole proto 80",
+        "routes        ip route replace 10.244.1.0/26 via 10.0.1.12 dev eth0 proto 80",
+        "routes        ip route replace 10.244.2.0/26 via 10.0.2.13 dev tunl0 onlink proto 80",
+        "routes        ip route replace 192.0.2.0/24 metric 1024 via 10.0.1.12 proto 80",
+    ]
+
+
+def test_a_block_that_two_claim_is_the_remote_ones_and_no_contradiction(planner, snapshot):
+    claimed = fold(snapshot, [Put("blocks", OURS, Block(OURS, "n2"))])
+
+    assert "routes        ip route replace 10.244.0.0/26 via 10.0.1.12 dev eth0 proto 80" in list(
+        plan_lines(planner(claimed, 0).tables)
+    )
+
+
+def test_an_own_node_record_deleted_under_the_agent_changes_and_removes_nothing(planner, snapshot):
+    before = planner(snapshot, 0)
+
+    after = planner(fold(snapshot, [Gone("nodes", "n1")]), 1)
+
+    assert after.tables == before.tables
+    assert not after.may_remove
+    assert "there is no Node n1" in after.notes()[0]
+
+
+def test_the_plan_depends_only_on_what_is_known_not_on_the_way_there(snapshot):
+    wandering = NodePlanner(Surroundings())
+    told = Learned((ip_address("10.0.1.1"),), ("10.0.1.1",))
+    states = [
+        snapshot,
+        fold(snapshot, [Put("learned", P("192.0.2.0/24"), told)]),
+        fold(snapshot, [Gone("blocks", THEIRS)]),
+        fold(snapshot, [Put("nodes", "n2", replace(snapshot.nodes["n2"], ipv4=ip_interface("10.0.1.99/24")))]),
+    ]
+    for turn in (0, 1, 0, 2, 3, 1, 2, 0, 3, 0):
+        fresh = NodePlanner(Surroundings())(states[turn], 0).tables
+        assert list(plan_lines(wandering(states[turn], 0).tables)) == list(plan_lines(fresh))
+
+
+def test_until_the_peers_had_their_say_routes_to_elsewhere_are_spared(planner, snapshot):
+    before = planner(snapshot, 0)
+    after = planner(fold(snapshot, [InSync("bgp")]), 0)
+    learned, own = via(ip_address("10.0.1.1"), "eth0"), blackhole()
+
+    assert before.spare("routes", RouteKey(FAR), learned)
+    assert not before.spare("routes", RouteKey(FAR), own)
+    assert not after.spare("routes", RouteKey(FAR), learned)

@@ -1,0 +1,479 @@
+"""The reconciler on dicts: what it writes, when, in which order, and what a failure costs."""
+
+import random
+
+import pytest
+
+from felixlite.reconcile import READING, Overlap, Reconciler, changed_keys, difference
+from tests.support.tables import DictTable
+
+
+class Core:
+    """A reconciler with a clock; `round` converges on a plan of one slice a table."""
+
+    def __init__(self, *tables: DictTable):
+        self.tables = tables
+        self.reconciler = Reconciler(tables)
+        self.now = 1000.0
+
+    def round(self, *, may_delete=True, **plan):
+        slices = {name: rows if isinstance(rows, tuple) else (rows,) for name, rows in plan.items()}
+        return self.reconciler.converge(slices, self.now, may_delete=may_delete)
+
+    @property
+    def mirror(self):
+        return self.reconciler.mirrors[self.tables[0].name]
+
+
+@pytest.fixture
+def table():
+    return DictTable()
+
+
+@pytest.fixture
+def core(table):
+    return Core(table)
+
+
+# -- the ordinary way
+
+
+def test_what_is_missing_is_added_what_differs_replaced_what_nobody_wants_removed(core, table):
+    table.rows = {"kept": 1, "changed": 1, "stray": 1}
+
+    outcome = core.round(things={"kept": 1, "changed": 2, "new": 1})["things"]
+
+    assert table.rows == {"kept": 1, "changed": 2, "new": 1}
+    assert (outcome.written, outcome.removed, outcome.read) == (2, 1, True)
+
+
+def test_the_second_round_does_nothing_and_reads_nothing(core, table):
+    core.round(things={"a": 1})
+    table.broken = AssertionError("touched")
+
+    outcome = core.round(things={"a": 1})["things"]
+
+    assert (outcome.written, outcome.removed, outcome.read, dict(outcome.failures)) == (0, 0, False, {})
+
+
+def test_only_a_slice_that_is_another_object_is_compared(core, table):
+    same, other = {"a": 1}, {"b": 1}
+    core.round(things=(same, other))
+    same["a"] = 2  # a planner would never; here it shows who looks
+
+    core.round(things=(same, {"b": 2}))
+
+    assert table.rows == {"a": 1, "b": 2}
+
+
+def test_a_row_that_moves_to_another_slice_is_neither_written_nor_removed(core, table):
+    core.round(things=({"a": 1}, {"b": 1}))
+    written = table.upserts
+
+    outcome = core.round(things=({}, {"b": 1, "a": 1}))["things"]
+
+    assert (table.upserts, outcome.removed) == (written, 0)
+
+
+def test_two_slices_that_want_the_same_key_are_a_bug_that_raises(core):
+    with pytest.raises(Overlap, match="two planners want a"):
+        core.round(things=({"a": 1}, {"a": 2}))
+
+
+def test_the_overlap_is_found_too_when_only_one_of_the_slices_changed(core):
+    core.round(things=({"a": 1}, {"b": 1}))
+
+    with pytest.raises(Overlap, match="two planners want a"):
+        core.round(things=({"a": 1}, {"b": 1, "a": 2}))
+
+
+def test_a_distrusted_table_is_read_again_and_healed(core, table):
+    plan = {"a": 1, "b": 1}
+    core.round(things=plan)
+    del table.rows["a"]
+    table.rows["stray"] = 1
+
+    core.reconciler.distrust("things")
+    core.round(things=plan)
+
+    assert table.rows == plan
+
+
+def test_a_plan_without_a_table_wants_nothing_of_it(core, table):
+    table.rows = {"stray": 1}
+
+    core.round()
+
+    assert table.rows == {}
+
+
+def test_differences_touch_nothing(core, table):
+    table.rows = {"kept": 1, "changed": 1, "stray": 1}
+    before = dict(table.rows)
+
+    diff = core.reconciler.differences({"things": ({"kept": 1, "changed": 2, "new": 1},)})["things"]
+
+    assert table.rows == before
+    assert diff.upserts == {"changed": (1, 2), "new": (None, 1)}
+    assert diff.deletes == {"stray": 1}
+
+
+# -- before the sources are in sync
+
+
+def test_before_the_sources_are_in_sync_rows_are_added_but_neither_replaced_nor_removed(core, table):
+    table.rows = {"changed": 1, "stray": 1}
+
+    core.round(things={"changed": 2, "new": 1}, may_delete=False)
+    assert table.rows == {"changed": 1, "stray": 1, "new": 1}
+
+    core.round(things={"changed": 2, "new": 1})
+    assert table.rows == {"changed": 2, "new": 1}
+
+
+def test_what_waited_for_the_sync_is_done_though_the_plan_is_the_same_object(core, table):
+    table.rows = {"changed": 1, "stray": 1}
+    plan = ({"changed": 2},)
+
+    core.round(things=plan, may_delete=False)
+    core.round(things=plan)
+
+    assert table.rows == {"changed": 2}
+    assert core.reconciler.settled
+
+
+# -- failures
+
+
+def test_one_refused_row_spoils_nothing_and_is_told_once(core, table):
+    table.refuse["bad"] = OSError("no")
+
+    outcome = core.round(things={"good": 1, "bad": 1})["things"]
+
+    assert table.rows == {"good": 1}
+    assert [(key, str(f.error), f.attempts) for key, f in outcome.failures.items()] == [("bad", "no", 1)]
+
+
+def test_a_failed_key_is_tried_again_after_a_pause_that_grows_up_to_a_limit(core, table):
+    table.refuse["bad"] = OSError("no")
+    pauses = []
+    for _ in range(12):
+        core.round(things={"bad": 1})
+        pauses.append(core.reconciler.retry_at() - core.now)
+        core.now = core.reconciler.retry_at()
+
+    assert pauses[:3] == pytest.approx([0.05, 0.1, 0.2])
+    assert pauses[-1] == pytest.approx(10.0)
+
+
+def test_nothing_is_tried_before_its_time(core, table):
+    table.refuse["bad"] = OSError("no")
+    core.round(things={"bad": 1})
+    tries = table.upserts
+
+    core.round(things={"bad": 1})
+
+    assert table.upserts == tries
+
+
+def test_another_row_for_a_failed_key_is_tried_at_once(core, table):
+    table.refuse["a"] = OSError("no")
+    core.round(things={"a": 1})
+    table.refuse.clear()
+
+    outcome = core.round(things={"a": 2})["things"]
+
+    assert table.rows == {"a": 2}
+    assert list(outcome.recovered) == ["a"]
+
+
+def test_a_failed_key_that_nobody_wants_any_more_is_forgotten_at_once(core, table):
+    table.refuse["a"] = OSError("no")
+    core.round(things={"a": 1})
+
+    outcome = core.round(things={})["things"]
+
+    assert dict(outcome.failures) == {}
+    assert list(outcome.recovered) == ["a"]
+    assert core.reconciler.retry_at() is None
+
+
+def test_after_its_first_failure_the_table_is_read_again_but_not_after_each(core, table):
+    table.refuse["bad"] = OSError("no")
+    for _ in range(5):
+        core.round(things={"bad": 1})
+        core.now += 60
+
+    assert table.reads == 2
+
+
+def test_a_failure_that_came_right_by_itself_is_found_by_the_reading(core, table):
+    table.refuse["a"] = OSError("no")
+    core.round(things={"a": 1})
+    table.rows["a"] = 1
+
+    outcome = core.round(things={"a": 1})["things"]
+
+    assert list(outcome.recovered) == ["a"]
+    assert core.reconciler.settled
+
+
+def test_a_failed_removal_is_tried_again_and_then_forgotten(core, table):
+    table.rows = {"stray": 1}
+    table.refuse["stray"] = OSError("in use")
+    core.round(things={})
+    assert list(core.mirror.failures) == ["stray"]
+    table.refuse.clear()
+    core.now += 1
+
+    core.round(things={})
+
+    assert table.rows == {}
+    assert core.reconciler.settled
+
+
+def test_a_failed_removal_of_what_is_wanted_again_is_no_failure(core, table):
+    table.rows = {"a": 1}
+    table.refuse["a"] = OSError("in use")
+    core.round(things={})
+
+    outcome = core.round(things={"a": 1})["things"]
+
+    assert dict(outcome.failures) == {}
+    assert core.reconciler.retry_at() is None
+
+
+def test_a_table_that_raises_has_failed_with_every_key_and_harms_no_other_table(table):
+    other = DictTable("other")
+    core = Core(table, other)
+    core.round()
+    table.broken = OSError("gone")
+
+    outcomes = core.round(things={"a": 1}, other={"b": 1})
+
+    assert list(outcomes["things"].failures) == ["a"]
+    assert other.rows == {"b": 1}
+
+
+def test_a_table_that_cannot_be_read_is_left_alone_until_it_can(core, table):
+    table.broken = OSError("no answer")
+    outcome = core.round(things={"a": 1})["things"]
+    assert list(outcome.failures) == [READING]
+    assert core.reconciler.retry_at() > core.now
+
+    table.broken = None
+    core.round(things={"a": 1})
+    assert table.rows == {}
+    core.now += 1
+    outcome = core.round(things={"a": 1})["things"]
+
+    assert table.rows == {"a": 1}
+    assert list(outcome.recovered) == [READING]
+
+
+def test_the_loop_may_sleep_while_a_table_with_failed_rows_cannot_be_read(core, table):
+    table.refuse["a"] = OSError("no")
+    core.round(things={"a": 1})
+    table.broken = OSError("no answer")
+    for _ in range(20):
+        core.round(things={"a": 1})
+        assert core.reconciler.retry_at() > core.now
+        core.now = core.reconciler.retry_at()
+
+
+def test_when_the_world_changed_failures_are_tried_at_once(core, table):
+    table.refuse["a"] = OSError("no such link")
+    core.round(things={"a": 1})
+    table.refuse.clear()
+
+    core.reconciler.retry()
+    core.round(things={"a": 1})
+
+    assert table.rows == {"a": 1}
+
+
+# -- links
+
+
+def test_rows_on_a_link_that_came_back_are_written_again_and_no_others(core, table):
+    plan = {"a": "eth0", "b": "eth1"}
+    core.round(things=plan)
+    table.rows.clear()  # as the kernel does, without a word
+
+    core.reconciler.came_up(["eth0"])
+    core.round(things=plan)
+
+    assert table.rows == {"a": "eth0"}
+
+
+def test_a_row_that_is_perhaps_lost_is_still_removed_when_nobody_wants_it(core, table):
+    core.round(things={"a": "eth0"})
+
+    core.reconciler.came_up(["eth0"])
+    core.round(things={})
+
+    assert table.rows == {}
+
+
+# -- order and guards
+
+
+@pytest.fixture
+def journal():
+    return []
+
+
+@pytest.fixture
+def guarded(journal):
+    return Core(DictTable("chains", guard=True, journal=journal), DictTable("routes", journal=journal))
+
+
+def test_rows_are_written_in_the_order_of_the_tables_and_removed_in_reverse(guarded, journal):
+    guarded.round(chains={"w": 1}, routes={"w": 1})
+    guarded.round(chains={}, routes={})
+
+    assert journal == ["chains: w = 1", "routes: w = 1", "routes: no w", "chains: no w"]
+
+
+def test_a_failing_guard_holds_back_what_is_new_and_lets_pass_what_was_open(guarded):
+    chains, routes = guarded.tables
+    guarded.round(chains={"old": 1}, routes={"old": 1})
+    chains.refuse["new"] = OSError("no")
+
+    outcomes = guarded.round(chains={"old": 1, "new": 1}, routes={"old": 2, "new": 1})
+
+    assert routes.rows == {"old": 2}
+    assert outcomes["routes"].held_back == 1
+
+
+def test_what_a_guard_held_back_comes_when_the_guard_recovers(guarded):
+    chains, routes = guarded.tables
+    chains.refuse["w"] = OSError("no")
+    plan = {"chains": ({"w": 1},), "routes": ({"w": 1},)}
+    guarded.round(**plan)
+    assert routes.rows == {}
+
+    chains.refuse.clear()
+    guarded.now = guarded.reconciler.retry_at()
+    guarded.round(**plan)
+
+    assert routes.rows == {"w": 1}
+    assert guarded.reconciler.settled
+
+
+def test_an_unreadable_guard_holds_back_too(guarded):
+    chains, routes = guarded.tables
+    chains.broken = OSError("no answer")
+
+    guarded.round(chains={"w": 1}, routes={"w": 1})
+
+    assert routes.rows == {}
+
+
+def test_a_stray_that_a_guard_cannot_remove_holds_back_nothing(guarded):
+    chains, routes = guarded.tables
+    chains.rows = {"stray": 1}
+    chains.refuse["stray"] = OSError("in use")
+    guarded.round(chains={}, routes={})
+
+    guarded.round(chains={}, routes={"w": 1})
+
+    assert routes.rows == {"w": 1}
+
+
+def test_a_guard_stays_while_what_it_guards_cannot_be_removed(guarded):
+    chains, routes = guarded.tables
+    guarded.round(chains={"w": 1}, routes={"w": 1})
+    routes.refuse["w"] = OSError("no")
+    guarded.round(chains={}, routes={})
+    assert chains.rows == {"w": 1}
+
+    routes.refuse.clear()
+    guarded.now += 1
+    guarded.round(chains={}, routes={})
+
+    assert chains.rows == {}
+    assert guarded.reconciler.settled
+
+
+def test_a_guard_that_may_not_be_replaced_yet_holds_back_what_it_would_guard(guarded):
+    chains, routes = guarded.tables
+    chains.rows = {"dispatch": "old"}
+
+    guarded.round(chains={"dispatch": "old and new"}, routes={"new": 1}, may_delete=False)
+
+    assert routes.rows == {}
+
+
+def test_the_loop_may_sleep_while_a_failed_row_is_held_back(guarded):
+    chains, routes = guarded.tables
+    routes.refuse["w"] = OSError("no")
+    guarded.round(chains={}, routes={"w": 1})
+    chains.refuse["c"] = OSError("no")
+    for _ in range(20):
+        guarded.round(chains={"c": 1}, routes={"w": 1})
+        assert guarded.reconciler.retry_at() > guarded.now
+        guarded.now = guarded.reconciler.retry_at()
+
+
+# -- comparing
+
+
+def patched(slice_, dice):
+    """What a planner makes of a slice when some inputs change: drop, replace in place, move to the end, add, all anew."""
+    rows = dict(slice_)
+    for _ in range(dice.choice([0, 1, 1, 2, 5, 40])):
+        key = dice.choice(list(rows) or ["none"])
+        match dice.randrange(5):
+            case 0:
+                rows.pop(key, None)
+            case 1:
+                rows[key] = dice.random()
+            case 2:
+                rows[key] = rows.pop(key, 0.5)
+            case 3:
+                rows[str(dice.random())] = dice.random()
+            case _:
+                rows = dict(sorted(rows.items(), key=lambda _: dice.random())) if dice.random() < 0.1 else rows
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_comparing_two_versions_of_a_slice_misses_no_difference(seed):
+    dice = random.Random(seed)
+    old = {str(i): float(i) for i in range(dice.choice([0, 1, 3, 200]))}
+    for _ in range(20):
+        new = patched(old, dice)
+
+        found = changed_keys(old, new)
+
+        differing = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+        assert differing <= found
+        old = new
+
+
+def test_comparing_a_slice_in_which_one_row_of_many_changed_names_few_others():
+    old = {(i,): object() for i in range(5000)}
+    removed, replaced = dict(old), dict(old)
+    del removed[(17,)]
+    replaced.pop((17,))
+    replaced[(17,)] = object()
+
+    assert changed_keys(old, removed) == {(17,)}
+    assert changed_keys(old, replaced) == {(17,)}
+    assert changed_keys(removed, old) == {(17,)}
+    assert changed_keys(old, dict(old)) == set()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_difference_applied_gives_what_was_desired(seed):
+    dice = random.Random(seed)
+    actual = {dice.randrange(30): dice.randrange(3) for _ in range(20)}
+    desired = {dice.randrange(30): dice.randrange(3) for _ in range(20)}
+
+    diff = difference(desired, actual)
+    after = {key: row for key, row in actual.items() if key not in diff.deletes}
+    after |= {key: row for key, (_, row) in diff.upserts.items()}
+
+    assert after == desired
+    assert all(before == actual.get(key) for key, (before, _) in diff.upserts.items())
