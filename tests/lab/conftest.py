@@ -6,13 +6,14 @@ import pytest
 
 from felixlite.lab.lab import Lab
 from felixlite.lab.topology import Topology
+from tests.support.labs import clean_leftovers, lab_name
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """Three nodes on two subnets, two pods each, one BIRD. Whoever changes it changes it back."""
-    made = Lab(Topology(name="tlab"))
-    made.down()
+    clean_leftovers()
+    made = Lab(Topology(name=lab_name("l")))
     try:
         made.up()
         yield made

@@ -4,6 +4,7 @@ import pytest
 
 from felixlite.lab import rack, routers, world
 from felixlite.lab.topology import CLUSTER_AS, ROUTER_KINDS, Topology
+from tests.support.labs import lab_name
 
 # a node that speaks BGP, played by BIRD
 NODE = """
@@ -17,17 +18,17 @@ protocol bgp r1 {{ local {address} as {asn}; neighbor {router} as 65000; direct;
 
 @pytest.fixture
 def lab(request):
-    topology = Topology(name="trout", nodes=1, subnets=1, router=request.param)
-    world.directory("trout").mkdir(parents=True, exist_ok=True)
+    topology = Topology(name=lab_name("r"), nodes=1, subnets=1, router=request.param)
+    world.directory(topology.name).mkdir(parents=True, exist_ok=True)
     world.build(topology)
     yield topology
-    world.clean("trout")
+    world.clean(topology.name)
 
 
 @pytest.mark.parametrize("lab", ROUTER_KINDS, indirect=True)
 def test_a_router_hears_a_node_that_calls_it(lab):
     machine, node = lab.router_machines()[0], lab.node_machines()[0]
-    directory = world.directory("trout")
+    directory = world.directory(lab.name)
     router = routers.start(lab.router, machine.namespace, directory / "r1", rack.configuration(lab, machine))
     text = NODE.format(address=node.address, asn=CLUSTER_AS, router=machine.address)
     routers.start("bird", node.namespace, directory / "n1", text)

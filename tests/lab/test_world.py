@@ -9,8 +9,10 @@ from felixlite.errors import FelixliteError, Rejected
 from felixlite.lab import world
 from felixlite.lab.probe import Place, Prober
 from felixlite.lab.topology import Topology
+from tests.support.labs import clean_leftovers, lab_name
 
-TOPOLOGY = Topology(name="tworld", nodes=3, subnets=2)
+NAME = lab_name("w")
+TOPOLOGY = Topology(name=NAME, nodes=3, subnets=2)
 
 
 @pytest.fixture
@@ -47,25 +49,40 @@ def test_a_cut_cable_is_seen_as_loss(built):
 
 
 def test_down_ends_processes_and_leaves_nothing(built):
-    pid = world.start("tworld-n1", ["sleep", "600"], world.directory("tworld") / "sleep.log")
+    pid = world.start(f"{NAME}-n1", ["sleep", "600"], world.directory(NAME) / "sleep.log")
 
-    assert world.clean("tworld") == 6
+    assert world.clean(NAME) == 6
     assert not world._lives(pid)
-    assert world.namespaces("tworld") == []
-    assert "tworld" not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert world.namespaces(NAME) == []
+    assert NAME not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_labs_of_a_test_run_that_is_gone_are_taken_down_and_those_of_a_living_one_are_not(built):
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    dead = Topology(name=lab_name("x", gone.pid), nodes=1, subnets=1)
+    world.directory(dead.name).mkdir(parents=True)
+    world.build(dead)
+
+    clean_leftovers()
+
+    assert not world.directory(dead.name).exists()
+    assert dead.name not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert len(world.namespaces(NAME)) == 6
 
 
 def test_a_namespace_of_somebody_else_is_neither_taken_nor_removed():
-    subprocess.run(["ip", "netns", "add", "tother-n1"], check=True)
+    other = lab_name("o")
+    subprocess.run(["ip", "netns", "add", f"{other}-n1"], check=True)
     try:
-        world.directory("tother").mkdir(parents=True, exist_ok=True)
-        with pytest.raises(FelixliteError, match="tother-n1 exist already"):
-            world.build(Topology(name="tother"))
-        world.clean("tother")
-        assert (world.NETNS / "tother-n1").exists()
+        world.directory(other).mkdir(parents=True, exist_ok=True)
+        with pytest.raises(FelixliteError, match=f"{other}-n1 exist already"):
+            world.build(Topology(name=other))
+        world.clean(other)
+        assert (world.NETNS / f"{other}-n1").exists()
     finally:
-        subprocess.run(["ip", "netns", "delete", "tother-n1"], check=True)
-        shutil.rmtree(world.directory("tother"), ignore_errors=True)
+        subprocess.run(["ip", "netns", "delete", f"{other}-n1"], check=True)
+        shutil.rmtree(world.directory(other), ignore_errors=True)
 
 
 def test_all_errors_of_a_topology_are_named_at_once():
