@@ -106,8 +106,8 @@ class Runner:
 class Deletions:
     """Calls `tell` when objects of a kind are deleted. A thread; a watch that breaks is opened again."""
 
-    def __init__(self, store: Store, kind: str, tell: Callable[[], None]) -> None:
-        self.store, self.kind, self.tell = store, kind, tell
+    def __init__(self, store: Store, kind: str, tell: Callable[[], None], patience: float = PATIENCE) -> None:
+        self.store, self.kind, self.tell, self.patience = store, kind, tell, patience
         self._stopped = threading.Event()
         self._watch: Watch | None = None
 
@@ -124,7 +124,7 @@ class Deletions:
             try:
                 self._follow()
             except StoreError:
-                self._stopped.wait(PATIENCE)
+                self._stopped.wait(self.patience)
             self.tell()  # something may have been missed
 
     def _follow(self) -> None:

@@ -1,16 +1,29 @@
 """The store as a dict: the reference for what the protocol means, and the fake that unit tests use.
 
+Documents are kept as JSON, as etcd keeps them: a reader may change what it got, and what is no JSON is refused.
 Keeps the last `history` changes for watches; a watch from before them raises Compacted, as the real ones do.
 """
 
-import copy
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
 
 from felixlite.datastore.documents import kept
 from felixlite.datastore.history import History, Listener
 from felixlite.datastore.store import Changed, Deleted, Document, Entry, Key, Listing, Write, in_order
-from felixlite.errors import AlreadyExists, Conflict, NotFound
+from felixlite.errors import AlreadyExists, Conflict, NotFound, StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    json: bytes
+    node: object  # spec.node
+    revision: str
+
+    def entry(self, key: Key) -> Entry:
+        return Entry(key, orjson.loads(self.json), self.revision)
 
 
 class MemoryStore:
@@ -18,7 +31,7 @@ class MemoryStore:
     address = "memory://"
 
     def __init__(self, history: int = 10_000) -> None:
-        self._entries: dict[Key, Entry] = {}
+        self._entries: dict[Key, _Kept] = {}
         self._history = History(history)
         self._lock = threading.RLock()
 
@@ -27,18 +40,19 @@ class MemoryStore:
 
     def read(self, keys: Sequence[Key]) -> Sequence[Entry | None]:
         with self._lock:
-            return [_own(self._entries.get(key)) for key in keys]
+            found = [(key, self._entries.get(key)) for key in keys]
+            return [there.entry(key) if there else None for key, there in found]
 
     def list(self, kind: str, *, namespace: str = "", node: str = "") -> Listing:
         with self._lock:
-            found = [
-                _own(entry)
-                for key, entry in self._entries.items()
+            found = (
+                there.entry(key)
+                for key, there in self._entries.items()
                 if key.kind == kind
                 and (not namespace or key.namespace == namespace)
-                and (not node or _node(entry.document) == node)
-            ]
-            return Listing(in_order(entry for entry in found if entry), str(self._history.number))
+                and (not node or there.node == node)
+            )
+            return Listing(in_order(found), str(self._history.number))
 
     def create(self, key: Key, document: Document) -> Entry:
         with self._lock:
@@ -93,19 +107,21 @@ class MemoryStore:
         return None
 
     def _put(self, key: Key, document: Document) -> Entry:
-        entry = Entry(key, copy.deepcopy(kept(document)), str(self._history.number + 1))
-        self._entries[key] = entry
-        self._history.tell(Changed(Entry(key, copy.deepcopy(entry.document), entry.revision)))
-        return Entry(key, copy.deepcopy(entry.document), entry.revision)
+        there = _Kept(_json(key, kept(document)), _node(document), str(self._history.number + 1))
+        self._entries[key] = there
+        self._history.tell(Changed(there.entry(key)))
+        return there.entry(key)
 
     def _remove(self, key: Key) -> None:
         del self._entries[key]
         self._history.tell(Deleted(key, str(self._history.number + 1)))
 
 
-def _own(entry: Entry | None) -> Entry | None:
-    """A copy that the caller may change."""
-    return Entry(entry.key, copy.deepcopy(entry.document), entry.revision) if entry else None
+def _json(key: Key, document: Document) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except TypeError as error:
+        raise StoreError(f"{key}: cannot be written as JSON: {error}") from None
 
 
 def _node(document: Document) -> object:

@@ -122,7 +122,7 @@ def test_a_deletion_is_told_and_a_watch_that_breaks_is_opened_again():
 
     store, told = Breaking(), queue.SimpleQueue()
     store.create(Key("Node", "n1"), {})
-    deletions = Deletions(store, "Node", lambda: told.put(store.get(Key("Node", "n1")) is None))
+    deletions = Deletions(store, "Node", lambda: told.put(store.get(Key("Node", "n1")) is None), patience=0)
     deletions.start()
     assert told.get(timeout=10) is False  # the watch broke: look
     store.delete(Key("Node", "n1"))

@@ -61,7 +61,7 @@ def attribute(handle):
     return blocks.holding(handle, {"pod": handle})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps)
 def test_a_block_does_what_a_queue_and_a_dict_would_do(actions):
     ledger, naive, now = blocks.empty(CIDR, "host:n1", 1000.0), Naive(), 1000
@@ -102,7 +102,7 @@ def ledger_with_envelope(ledger):
 ordinal_like = st.one_of(st.none(), st.integers(-3, 20), st.just("x"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(ordinal_like, max_size=20),
     st.lists(st.integers(-3, 20), max_size=20),
