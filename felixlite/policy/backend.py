@@ -78,7 +78,8 @@ class PolicyTable:
     def delete(self, keys: Collection[Key]) -> Mapping[Key, Exception]:
         ours = [key for key in keys if key.kind != "leftover"]
         failed = dict(self._table(self.backend).delete(ours)) if ours else {}
-        for key in keys:
+        # the legacy one last: the sets go with it, and the rules of both flavours name them
+        for key in sorted(keys, key=lambda key: key.name == "legacy"):
             if key.kind == "leftover":
                 failed.update(self._clear(key))
         return failed

@@ -6,7 +6,7 @@ that no packet ever meets a half-filled set.  Ours begin with `fl4-` or `fl6-`; 
 
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_address
 
 from felixlite.addresses import Prefix
@@ -83,19 +83,32 @@ def write(old: Mapping[Key, IpSet], new: Mapping[Key, IpSet], family: int) -> No
         run(["ipset", "-exist", "restore"], "\n".join([*lines, ""]))
 
 
-def destroy(key: Key, family: int) -> None:
-    """Remove a set. The kernel lets go of the rules that named it a moment after they are gone."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            run(["ipset", "destroy", set_name(key.name, family)])
-            return
-        except Refused as error:
-            if "in use" not in str(error) or attempt == _ATTEMPTS - 1:
-                raise
-            time.sleep(0.01)
+def destroy(keys: Collection[Key], family: int) -> dict[Key, Exception]:
+    """Remove sets; answers those that somebody still refers to.
+
+    The kernel lets go of an nft rule that named a set some time after the rule is gone (after a grace period of RCU, in
+    a worker that every network namespace shares), so a set in use is asked again for a while.
+    """
+    left = dict.fromkeys(keys, _NOT_TRIED)
+    deadline, pause = time.monotonic() + LETTING_GO, 0.005
+    while True:
+        left = {key: error for key in left if (error := _destroyed(key, family))}
+        if time.monotonic() > deadline or not any("in use" in str(error) for error in left.values()):
+            return dict(left)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
-_ATTEMPTS = 20
+LETTING_GO = 2.0
+_NOT_TRIED = Refused("not tried yet")
+
+
+def _destroyed(key: Key, family: int) -> Refused | None:
+    try:
+        run(["ipset", "destroy", set_name(key.name, family)])
+    except Refused as error:
+        return None if "does not exist" in str(error) else error
+    return None
 
 
 def read(family: int) -> dict[Key, IpSet]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal
 
 from felixlite.policy import ipset, rows, xtables
-from felixlite.policy.apart import Refused, groups, halved, removal_order
+from felixlite.policy.apart import Refused, groups, halved
 from felixlite.policy.iptables_listing import Hook, Saved, hooks, saved
 from felixlite.policy.iptables_text import HOOK, Chains, Spelling, restore_text
 from felixlite.policy.plan import table_name
@@ -54,14 +54,9 @@ class IptablesTable:
             self._remove_chains(chains)
         except Refused as error:
             failed = dict.fromkeys(chains, error)
-        for key in sorted(keys, key=removal_order):
-            if key in self.sets:
-                try:
-                    ipset.destroy(key, self.family)
-                    del self.sets[key]
-                except Refused as error:
-                    failed[key] = error
-        return failed
+        in_use = ipset.destroy([key for key in keys if key in self.sets], self.family)
+        self.sets = {key: row for key, row in self.sets.items() if key not in keys or key in in_use}
+        return failed | in_use
 
     # -- writing
 

@@ -367,3 +367,15 @@ def test_moving_to_another_backend_lets_nothing_through_and_loses_nothing(
     assert all(rounds)
     assert Agent(lab, there).differences(WORLD) == {}
     lab.apply(Reconciler(lab.tables(there)), {"policy/4": ({},), "policy/6": ({},)})
+
+
+@pytest.mark.parametrize("names", [("legacy", "nft"), ("nft", "legacy")])
+def test_what_is_left_in_both_flavours_goes_in_whatever_order(lab: PolicyLab, names: tuple[str, str]) -> None:
+    """The sets are removed with the legacy flavour; the rules of the other one still name them."""
+    old = Agent(lab, "nft")
+    old.converge(WORLD)
+    for table in old.tables:
+        table.use("nftables")
+        assert lab.node.run(table.delete, [Key("leftover", name) for name in names]) == {}
+    assert "fl" not in lab.node.command("ipset", "list", "-n")
+    assert Agent(lab, "nftables").tables[0].read_for({}) == {}
