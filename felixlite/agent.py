@@ -3,7 +3,7 @@
     options -> store -> this node's record -> sources and tables -> the loop, until told to stop
 
 Nothing is decided here.  What a node wants is in plan.py, what it writes back to the store is a duty, what people ask it
-is answered by show.py.  Starting is cheap and safe at any moment, because every table reads reality first.
+is answered by answers.py.  Starting is cheap and safe at any moment, because every table reads reality first.
 """
 
 import logging
@@ -11,16 +11,16 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from felixlite import __version__, carriers, config, show
-from felixlite.addresses import Address, Interface, Prefix
+from felixlite import __version__, carriers, config
+from felixlite.addresses import Address, Interface
+from felixlite.answers import DOCUMENTS, Answers
 from felixlite.autodetect import choose
-from felixlite.bgp import tell
 from felixlite.bgp.exabgp import Speaker
 from felixlite.cni.attachments import Attachments
 from felixlite.cni.core import READY, Core
@@ -36,10 +36,10 @@ from felixlite.datastore import connect, source
 from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties, Duty
-from felixlite.errors import FelixliteError, Misconfigured, Unreachable
+from felixlite.errors import Misconfigured, Unreachable
 from felixlite.figures import samples
 from felixlite.health import Served, Wanted, metrics_text
-from felixlite.intake import READERS, Intake, policies_read_by
+from felixlite.intake import Intake
 from felixlite.ipam.reading import StoreView
 from felixlite.ipam.store import Ipam
 from felixlite.ipam.tunnels import Tunnels
@@ -55,14 +55,12 @@ from felixlite.kernel.routes import Routes
 from felixlite.kernel.rules import Rules
 from felixlite.kernel.sysctls import Sysctls
 from felixlite.loop import Loop, Round
-from felixlite.model.resource import identified
 from felixlite.plan import NodePlanner, Published, Surroundings
-from felixlite.policy import kubernetes
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import NftablesEvents
-from felixlite.reconcile import Reconciler, Table, difference, merged
+from felixlite.reconcile import Reconciler, Table
 from felixlite.registration import FirstPool, ensure_cluster, ensure_pool, publish, register
-from felixlite.snapshot import Change, Put, Snapshot, fold
+from felixlite.snapshot import Change, Snapshot
 from felixlite.threads import Threads
 
 log = logging.getLogger("felixlite")
@@ -71,7 +69,6 @@ STORE_PAUSE = 2.0
 IPAM_NAMES = {Tunnel.IPIP: "ipip", Tunnel.VXLAN: "vxlan", Tunnel.VXLAN_V6: "vxlan6"}
 # the tables that admit a tunnel's packets: while one of them fails, nothing new is said to be accepted
 RECEIVING = frozenset({"policy/4", "policy/6", "links", "addresses", "ipip ends", "classifiers"})
-DOCUMENTS = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}  # what it watches, and who reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +130,14 @@ class Agent:
         self.policy_events = NftablesEvents(self.loop.touched)
         self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns)
         self.duties = Duties(self._duties())
-        self.control = Control(options.run_directory / "agent.sock", self._answers())
+        self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
+        self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(samples(self.loop)))})
+        self.control = Control(options.run_directory / "agent.sock", self._answers().by_word())
         self.cni = self._cni()
         self.controllers = Team(self.store, self.here, _tell_event) if options.controllers else None
         self.settings: Settings | None = None
         self.published: Published = (frozenset(), frozenset())
         self.failing: set[tuple[str, Any]] = set()
-        self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
-        self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(samples(self.loop)))})
 
     # -- what it is made of
 
@@ -215,6 +212,18 @@ class Agent:
             table, rows = next(iter(failures.items()))
             return Code.LIMITED, f"{table}: {next(iter(rows.values())).error}; see `felixlite status`"
         return READY
+
+    def _answers(self) -> Answers:
+        return Answers(
+            self.loop,
+            self.planner,
+            self.speaker,
+            self.store,
+            self.source,
+            self.duties,
+            (self.health, self.metrics),
+            self.ipip,
+        )
 
     # -- its life
 
@@ -327,78 +336,6 @@ class Agent:
     def _readiness(self) -> tuple[int, str]:
         code, why = self._cni_state()
         return (503, why + "\n") if code else (200, "every table has converged\n")
-
-    # -- what it answers
-
-    def _answers(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
-        ask = self.loop.ask
-        return {
-            "status": lambda _: self.status(),
-            "config": lambda _: show.config(self.planner.settings(self.loop.snapshot)),
-            "snapshot": lambda _: show.snapshot(self.loop.snapshot),
-            "plan": lambda _: list(show.plan_lines(self.loop.planned.tables)),
-            "diff": lambda _: ask(lambda loop: list(show.diff_lines(loop.reconciler.differences(loop.planned.tables)))),
-            "why": lambda question: self.why(str(question.get("key", ""))),
-            "what-if": lambda question: self.what_if(question.get("documents", [])),
-            "bgp": lambda question: self.bgp(str(question.get("what", "")), str(question.get("argument", ""))),
-        }
-
-    def bgp(self, what: str, argument: str) -> Any:
-        speech, own = self.loop.ask(lambda loop: self.planner.speech(loop.snapshot))
-        tables = self.loop.planned.tables
-        with self.speaker.lock:
-            told = merged(tables.get(self.speaker.announcements.name, ({},)))
-            return tell.answer(tell.Known(self.speaker.sessions, told, speech, own), what, argument)
-
-    def status(self) -> dict[str, Any]:
-        found = show.status(self.loop)
-        found["store"] = self.store.address
-        found["pid"] = os.getpid()
-        found["ipip"] = self.ipip.carrier
-        found["notes"] += [self.ipip.warning] if self.ipip.warning else []
-        found["sources"] = {
-            name: {"in_sync": name in self.loop.snapshot.in_sync} for name in (source.NAME, events.SOURCE)
-        }
-        health = self.source.health
-        found["sources"][source.NAME]["detail"] = f"{health.state}, {health.lists} lists, {health.events} events"
-        if not health.is_well and health.last_error:
-            found["degraded"].append(f"{source.NAME}: {health.last_error}")
-        found["degraded"] += [served.error for served in (self.health, self.metrics) if served.error]
-        found["degraded"] += [f"{duty.name}: {duty.error}" for duty in self.duties.duties if duty.error]
-        return found
-
-    def why(self, text: str) -> list[str]:
-        """Why traffic for a prefix goes where it goes."""
-        try:
-            prefix = Prefix.parse(text)
-        except ValueError as error:
-            raise FelixliteError(f"{error}: give a prefix such as 192.168.92.128/26, or an address") from None
-        return self.planner.why(self.loop.snapshot, prefix)
-
-    def what_if(self, documents: list[dict[str, Any]]) -> list[str]:
-        """What documents would change on this node: fold them into what is known, plan, and compare. Touches nothing."""
-        intake = Intake(self.here, DOCUMENTS)
-        changes = [change for document in documents for change in intake.changes(_identity(document), document)]
-        if problems := [
-            str(change.value) for change in changes if isinstance(change, Put) and change.kind == "rejected"
-        ]:
-            raise FelixliteError("\n".join(problems))
-
-        def compared(loop: Loop) -> list[str]:
-            # as things will be when every node has moved: nobody is waited for
-            planner, now = NodePlanner(replace(self.planner.given, patient=False)), time.monotonic()
-            before = planner(loop.snapshot, now).tables
-            after = planner(fold(loop.snapshot, changes), now).tables
-            tables = {name: difference(merged(after[name]), merged(before[name])) for name in after}
-            return list(show.diff_lines(tables))
-
-        return self.loop.ask(compared)
-
-
-def _identity(document: dict[str, Any]) -> tuple[str, str, str]:
-    kind = identified(document)
-    metadata = document.get("metadata") or {}
-    return kind.name, str(metadata.get("name", "")), str(metadata.get("namespace", ""))
 
 
 def source_toward(destination: Address) -> Address | None:

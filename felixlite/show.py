@@ -1,6 +1,6 @@
 """The agent's state as values that print well: status, settings, the plan and its differences. Pure.
 
-agent.py answers the control socket with these; cli/agent.py turns them into text on a terminal.
+answers.py answers the control socket with these; cli/agent.py turns them into text on a terminal.
 """
 
 from collections.abc import Iterator, Mapping

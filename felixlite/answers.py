@@ -1,0 +1,116 @@
+"""What an agent answers on its control socket: status, settings, what it knows and wants, why, and what if.
+
+Asks the core, writes nothing.  show.py turns what the core says into values that print well; control.py carries them.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from felixlite import show
+from felixlite.addresses import Prefix
+from felixlite.bgp import tell
+from felixlite.bgp.exabgp import Speaker
+from felixlite.datastore import source
+from felixlite.datastore.source import Source
+from felixlite.datastore.store import Store
+from felixlite.duties import Duties
+from felixlite.errors import FelixliteError
+from felixlite.health import Served
+from felixlite.intake import READERS, Intake, policies_read_by
+from felixlite.ipip.carrier import Choice
+from felixlite.kernel import events
+from felixlite.loop import Loop
+from felixlite.model.resource import identified
+from felixlite.plan import NodePlanner
+from felixlite.policy import kubernetes
+from felixlite.reconcile import difference, merged
+from felixlite.snapshot import Put, fold
+
+DOCUMENTS = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}  # what it watches, and who reads it
+
+Answer = Callable[[dict[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    loop: Loop
+    planner: NodePlanner
+    speaker: Speaker
+    store: Store
+    source: Source
+    duties: Duties
+    pages: Sequence[Served]
+    ipip: Choice
+
+    def by_word(self) -> dict[str, Answer]:
+        ask = self.loop.ask
+        return {
+            "status": lambda _: self.status(),
+            "config": lambda _: show.config(self.planner.settings(self.loop.snapshot)),
+            "snapshot": lambda _: show.snapshot(self.loop.snapshot),
+            "plan": lambda _: list(show.plan_lines(self.loop.planned.tables)),
+            "diff": lambda _: ask(lambda loop: list(show.diff_lines(loop.reconciler.differences(loop.planned.tables)))),
+            "why": lambda question: self.why(str(question.get("key", ""))),
+            "what-if": lambda question: self.what_if(question.get("documents", [])),
+            "bgp": lambda question: self.bgp(str(question.get("what", "")), str(question.get("argument", ""))),
+        }
+
+    def status(self) -> dict[str, Any]:
+        found = show.status(self.loop)
+        found["store"] = self.store.address
+        found["pid"] = os.getpid()
+        found["ipip"] = self.ipip.carrier
+        found["notes"] += [self.ipip.warning] if self.ipip.warning else []
+        found["sources"] = {
+            name: {"in_sync": name in self.loop.snapshot.in_sync} for name in (source.NAME, events.SOURCE)
+        }
+        health = self.source.health
+        found["sources"][source.NAME]["detail"] = f"{health.state}, {health.lists} lists, {health.events} events"
+        if not health.is_well and health.last_error:
+            found["degraded"].append(f"{source.NAME}: {health.last_error}")
+        found["degraded"] += [served.error for served in self.pages if served.error]
+        found["degraded"] += [f"{duty.name}: {duty.error}" for duty in self.duties.duties if duty.error]
+        return found
+
+    def bgp(self, what: str, argument: str) -> Any:
+        speech, own = self.loop.ask(lambda loop: self.planner.speech(loop.snapshot))
+        tables = self.loop.planned.tables
+        with self.speaker.lock:
+            told = merged(tables.get(self.speaker.announcements.name, ({},)))
+            return tell.answer(tell.Known(self.speaker.sessions, told, speech, own), what, argument)
+
+    def why(self, text: str) -> list[str]:
+        """Why traffic for a prefix goes where it goes."""
+        try:
+            prefix = Prefix.parse(text)
+        except ValueError as error:
+            raise FelixliteError(f"{error}: give a prefix such as 192.168.92.128/26, or an address") from None
+        return self.planner.why(self.loop.snapshot, prefix)
+
+    def what_if(self, documents: list[dict[str, Any]]) -> list[str]:
+        """What documents would change on this node: fold them into what is known, plan, and compare. Touches nothing."""
+        intake = Intake(self.loop.snapshot.here, DOCUMENTS)
+        changes = [change for document in documents for change in intake.changes(_identity(document), document)]
+        if problems := [
+            str(change.value) for change in changes if isinstance(change, Put) and change.kind == "rejected"
+        ]:
+            raise FelixliteError("\n".join(problems))
+
+        def compared(loop: Loop) -> list[str]:
+            # as things will be when every node has moved: nobody is waited for
+            planner, now = NodePlanner(replace(self.planner.given, patient=False)), time.monotonic()
+            before = planner(loop.snapshot, now).tables
+            after = planner(fold(loop.snapshot, changes), now).tables
+            tables = {name: difference(merged(after[name]), merged(before[name])) for name in after}
+            return list(show.diff_lines(tables))
+
+        return self.loop.ask(compared)
+
+
+def _identity(document: dict[str, Any]) -> tuple[str, str, str]:
+    kind = identified(document)
+    metadata = document.get("metadata") or {}
+    return kind.name, str(metadata.get("name", "")), str(metadata.get("namespace", ""))
