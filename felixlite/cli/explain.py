@@ -9,7 +9,8 @@ from felixlite.cli.session import Session
 from felixlite.cli.table import printed
 from felixlite.errors import FelixliteError
 from felixlite.model.kinds import Kind, calico_kinds
-from felixlite.model.schema import Place, place, places, structural
+from felixlite.model.schema import Place, custom_resources, place, places, structural
+from felixlite.yamltext import as_yaml
 
 WIDTH = 110
 
@@ -18,8 +19,9 @@ WIDTH = 110
 @click.argument("what", metavar="KIND[.FIELD...]", required=False, shell_complete=named.complete_kinds)
 @click.option("--recursive", is_flag=True, help="Also the fields of the fields.")
 @click.option("--markdown", is_flag=True, help="All kinds of Calico, as docs/resources.md.")
+@click.option("--crds", is_flag=True, help="Their CustomResourceDefinitions, as manifests/crds.yaml.")
 @click.pass_obj
-def explain(session: Session, what: str | None, recursive: bool, markdown: bool) -> None:
+def explain(session: Session, what: str | None, recursive: bool, markdown: bool, crds: bool) -> None:
     """What a kind is, and what its fields mean.
 
     \b
@@ -29,6 +31,9 @@ def explain(session: Session, what: str | None, recursive: bool, markdown: bool)
     """
     if markdown:
         click.echo(handbook(), nl=False)
+        return
+    if crds:
+        click.echo(definitions(), nl=False)
         return
     if not what:
         raise click.UsageError("say which kind: KIND or KIND.FIELD")
@@ -80,6 +85,12 @@ def handbook() -> str:
     """docs/resources.md."""
     sections = (_section(kind) for kind in calico_kinds())
     return "\n".join([_OPENING, *sections])
+
+
+def definitions() -> str:
+    """manifests/crds.yaml."""
+    opening = "# Made by `felixlite explain --crds >manifests/crds.yaml` from the models that check resources.\n"
+    return opening + "---\n".join(as_yaml(one) for one in custom_resources())
 
 
 _OPENING = """# Resources

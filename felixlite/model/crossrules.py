@@ -22,6 +22,44 @@ IMMUTABLE: Mapping[str, tuple[str, ...]] = {
     "WorkloadEndpoint": ("node",),
     "CalicoNodeStatus": ("node",),
 }
+_BALANCES = "has({0}.allowedUses) && {0}.allowedUses.exists(u, u == 'LoadBalancer')"
+# the same in CEL, for the API server: rules of model/*.py that exclude one field by another. has() because no default is sure
+EXCLUSIVE: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "IPPool": (
+        (
+            "!has(self.ipipMode) || !has(self.vxlanMode) || self.ipipMode == 'Never' || self.vxlanMode == 'Never'",
+            "ipipMode must be Never while vxlanMode is not",
+        ),
+        (
+            "!self.cidr.contains(':') || !has(self.ipipMode) || self.ipipMode == 'Never'",
+            "ipipMode must be Never for an IPv6 pool; vxlanMode can carry it",
+        ),
+        (
+            "!has(self.allowedUses) || !self.allowedUses.exists(u, u == 'LoadBalancer') || self.allowedUses.size() == 1",
+            "allowedUses: LoadBalancer excludes every other use",
+        ),
+        (
+            f"({_BALANCES.format('oldSelf')}) == ({_BALANCES.format('self')})",
+            "allowedUses: LoadBalancer cannot be added or taken away",
+        ),
+    ),
+    "BGPPeer": (
+        (
+            "!has(self.node) || self.node == '' || !has(self.nodeSelector) || self.nodeSelector == ''",
+            "node excludes nodeSelector",
+        ),
+        (
+            "!has(self.peerIP) || self.peerIP == '' || !has(self.peerSelector) || self.peerSelector == ''",
+            "peerIP excludes peerSelector",
+        ),
+    ),
+    "GlobalNetworkPolicy": (
+        (
+            "!has(self.doNotTrack) || !has(self.preDNAT) || !self.doNotTrack || !self.preDNAT",
+            "doNotTrack excludes preDNAT",
+        ),
+    ),
+}
 POLICIES = ("NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy")
 
 

@@ -41,9 +41,10 @@ class IPPoolSpec(Spec):
     namespaceSelector: Annotated[
         Selector | None, Field(description="The namespaces whose pods may get an address of this pool.")
     ] = None
-    allowedUses: Annotated[list[Use], Field(description="What its addresses may be used for.")] = Field(
-        default_factory=_usual_uses
-    )
+    allowedUses: Annotated[
+        list[Use],
+        Field(description="What its addresses may be used for.", max_length=8),  # an end, or CEL refuses to count
+    ] = Field(default_factory=_usual_uses)
     assignmentMode: Annotated[
         Literal["Automatic", "Manual"], Field(description="Manual: only used by who asks for this pool.")
     ] = "Automatic"

@@ -1,15 +1,17 @@
 """The kinds as schemas, made from the models: for CRDs, for OpenAPI, for `explain` and for docs/resources.md.
 
 Structural in Kubernetes' sense: no references, no nulls, every place has a type, or says that anything may be there.
-The rules between fields (model/shape.py) have no place in a schema; those about change have: `x-kubernetes-validations`.
+Of the rules between fields (model/shape.py) an API server is told those that CEL can say in a line, and those about
+change: `x-kubernetes-validations`.  The agent checks all of them again when it reads.
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from functools import cache
 from typing import Any, NamedTuple
 
 from felixlite.model import kinds
-from felixlite.model.crossrules import IMMUTABLE
+from felixlite.model.crossrules import EXCLUSIVE, IMMUTABLE
 from felixlite.model.kinds import Kind
 from felixlite.model.parse import FREE_FORM, model_of
 
@@ -18,6 +20,9 @@ KEPT = (
     "description", "type", "format", "enum", "default", "minimum", "maximum", "minLength", "maxLength", "minItems",
     "maxItems", "pattern", "required", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields",
 )  # fmt: skip
+NOT_STORED = frozenset({"Node", "WorkloadEndpoint", "Profile"})  # on Kubernetes these are its own Node, Pod, Namespace
+# what an absent field means is decided elsewhere: another object (`default` for `node.n1`), or the program that wrote it
+WITHOUT_DEFAULTS = frozenset({"BGPConfiguration", "FelixConfiguration", "IPAMBlock", "BlockAffinity", "IPAMHandle"})
 ANYTHING: Schema = {"x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -39,16 +44,23 @@ def structural(kind: Kind) -> Schema:
     return schema
 
 
+def custom_resources() -> Iterator[Schema]:
+    """Of every kind that has a place of its own in Kubernetes: manifests/crds.yaml."""
+    return (custom_resource(kind) for kind in kinds.calico_kinds() if kind.name not in NOT_STORED)
+
+
 def custom_resource(kind: Kind) -> Schema:
     """The CustomResourceDefinition of a kind, in the group crd.projectcalico.org."""
     name, plural = kind.crd
     columns = [_column(printer) for printer in kind.printer]
     age = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
+    schema = _as_stored(kind)
     version = {
         "name": "v1",
         "served": True,
         "storage": True,
-        "schema": {"openAPIV3Schema": structural(kind)},
+        "schema": {"openAPIV3Schema": schema},
+        **({"subresources": {"status": {}}} if "status" in schema["properties"] else {}),
         "additionalPrinterColumns": [*columns, age],
     }
     return {
@@ -71,6 +83,30 @@ def custom_resource(kind: Kind) -> Schema:
     }
 
 
+def _as_stored(kind: Kind) -> Schema:
+    """The schema as the API server enforces it: with rules between fields, and defaults only where they mean something."""
+    schema = deepcopy(structural(kind))
+    del schema["required"]  # apiVersion and kind are the API server's affair; a spec without fields may be left out
+    if schema["properties"].get("spec", {}).get("required"):
+        schema["required"] = ["spec"]
+    if rules := EXCLUSIVE.get(kind.name):
+        schema["properties"]["spec"]["x-kubernetes-validations"] = [
+            {"rule": rule, "message": message} for rule, message in rules
+        ]
+    for part, below in schema["properties"].items():
+        _without_defaults(below, all_of_them=part == "status" or kind.name in WITHOUT_DEFAULTS)
+    return schema
+
+
+def _without_defaults(schema: Schema, *, all_of_them: bool) -> None:
+    """An empty text as a default says nothing and would be written into every object."""
+    if "default" in schema and (all_of_them or schema["default"] == ""):
+        del schema["default"]
+    inner = [schema[word] for word in ("items", "additionalProperties") if isinstance(schema.get(word), dict)]
+    for below in [*schema.get("properties", {}).values(), *inner]:
+        _without_defaults(below, all_of_them=all_of_them)
+
+
 def _column(printer: kinds.Printer) -> Schema:
     found = {"name": printer.title, "type": printer.type, "jsonPath": printer.path}
     return {**found, "priority": printer.priority} if printer.priority else found
@@ -90,6 +126,8 @@ def _flat(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
         found |= _of_mapping(node.get("additionalProperties"), definitions)
     if node.get("type") == "array":
         found["items"] = _flat(node.get("items", {}), definitions)
+        if any(one.get("type") == "null" for one in node.get("items", {}).get("anyOf", ())):
+            found["items"]["nullable"] = True  # a free address of an IPAMBlock; in a mapping, null is absent
     if "x-kubernetes-int-or-string" in found:
         found["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     elif "type" not in found:
