@@ -5,6 +5,10 @@ address to the gateway of its route, and leaves by the link that leads to that g
 way in of an uplink: IPIP from a node that is known to an address of ours loses its outer header and goes on as if
 tunl0 had received it.  So routes, addresses and MTU of tunl0 mean what they mean with the kernel's own device.
 
+A packet can be in tunl0 already when the agent replaces its route by one through another link.  Its far end is not to
+be found any more then (a kernel's own device remembers the route that a packet came by, a program does not see it):
+SEND lets such a packet go the way that the table leads now, instead of losing it.
+
 Everything else that RECEIVE sees it passes on untouched: IPIP of others, packets for others, and fragments (which the
 kernel puts together and the receiver in userspace.py gets).
 
@@ -59,7 +63,7 @@ from felixlite.ipip.assembler import (
 )
 
 SENDERS, SETTINGS, COUNTERS_MAP = "senders", "settings", "counters"
-COUNTERS = ("sent", "received", "unknown sender", "fragment", "no route", "no room")
+COUNTERS = ("sent", "received", "unknown sender", "fragment", "no route", "no room", "rerouted")
 
 # the numbers of the kernel's helpers, from include/uapi/linux/bpf.h
 _MAP_LOOKUP, _STORE_BYTES, _REDIRECT, _CHECKSUM, _CHANGE_HEAD = 1, 9, 23, 28, 43
@@ -119,9 +123,11 @@ def _read_header(at: int, otherwise: str) -> list[Line]:
     ]
 
 
-def _ask_for_route(flags: int, otherwise: str) -> list[Line]:
-    """The routing table's answer to: from R2 to R3, at link R1. The neighbour need not be known yet."""
-    found = f"found with {flags}"
+def _ask_for_route(flags: int, found: str, otherwise: str) -> list[Line]:
+    """The routing table's answer to: from R2 to R3, at link R1. The neighbour need not be known yet.
+
+    What follows is `found`.
+    """
     return [
         *(store_value(DW, FP, _QUESTION + offset, 0) for offset in range(0, 64, 8)),
         store_value(B, FP, _QUESTION, _AF_INET),
@@ -147,8 +153,30 @@ def _fold(to: int, spare: int) -> list[Line]:
 
 
 # The stack of SEND: a key at -4, the outer header at -24, the inner one at -48, and a struct bpf_fib_lookup at -112
-# (family +0, index +8, source +16, destination +32, which becomes the gateway).
-_OUTER, _INNER, _QUESTION = -24, -48, -112
+# (family +0, index +8, source +16, destination +32, which becomes the gateway), and below it a struct bpf_redir_neigh.
+_OUTER, _INNER, _QUESTION, _NEIGHBOUR = -24, -48, -112, -136
+
+
+def _inner_route(flags: int, found: str, otherwise: str) -> list[Line]:
+    """The routing table's answer for the packet itself."""
+    return [
+        load(W, R1, R6, _INDEX),
+        load(W, R2, FP, _INNER + 12),
+        load(W, R3, FP, _INNER + 16),
+        *_ask_for_route(flags, found, otherwise),
+    ]
+
+
+def _room_for_link_header() -> list[Line]:
+    """The kernel fills it."""
+    return [
+        move(R1, R6),
+        set_to(R2, _ETHERNET),
+        set_to(R3, 0),
+        call(_CHANGE_HEAD),
+        jump_unless(R0, 0, "no room"),
+    ]
+
 
 SEND: list[Line] = [
     move(R6, R1),
@@ -159,16 +187,21 @@ SEND: list[Line] = [
     load(W, R7, R0, 0),
     jump_if(R7, 0, "drop"),
     # the gateway of the route that led the packet here is the far end
+    *_inner_route(_FIB_OUTPUT, "by tunnel", "not by tunnel"),
+    jump("far end"),
+    "not by tunnel",
+    *_inner_route(0, "by any link", "no route"),
+    load(W, R9, FP, _QUESTION + 8),
     load(W, R1, R6, _INDEX),
-    load(W, R2, FP, _INNER + 12),
-    load(W, R3, FP, _INNER + 16),
-    *_ask_for_route(_FIB_OUTPUT, "no route"),
+    jump_if_same(R9, R1, "far end"),  # it was replaced and put back meanwhile
+    jump("rerouted"),
+    "far end",
     load(W, R8, FP, _QUESTION + 32),
     # the link that leads to the far end must be another one
     load(W, R1, R6, _INDEX),
     move(R2, R7),
     move(R3, R8),
-    *_ask_for_route(0, "no route"),
+    *_ask_for_route(0, "to the far end", "no route"),
     load(W, R9, FP, _QUESTION + 8),
     load(W, R1, R6, _INDEX),
     jump_if_same(R9, R1, "no route"),
@@ -204,7 +237,7 @@ SEND: list[Line] = [
     call(_CHECKSUM),
     *_fold(R0, R1),
     store(H, FP, _OUTER + 10, R0),
-    # room for it, and for a link header that the kernel fills
+    # room for it
     move(R1, R6),
     set_to(R2, _HEADER),
     set_to(R3, _AT_MAC),
@@ -219,15 +252,28 @@ SEND: list[Line] = [
     set_to(R5, 0),
     call(_STORE_BYTES),
     jump_unless(R0, 0, "no room"),
-    move(R1, R6),
-    set_to(R2, _ETHERNET),
-    set_to(R3, 0),
-    call(_CHANGE_HEAD),
-    jump_unless(R0, 0, "no room"),
+    *_room_for_link_header(),
     *_count("sent"),
     move(R1, R9),
     set_to(R2, 0),
     set_to(R3, 0),
+    set_to(R4, 0),
+    call(_REDIRECT_NEIGHBOUR),
+    leave(),
+    "rerouted",
+    *_room_for_link_header(),
+    load(B, R1, FP, _QUESTION),  # the family of the gateway
+    store(W, FP, _NEIGHBOUR, R1),
+    *(
+        line
+        for offset in range(0, 16, 4)
+        for line in (load(W, R1, FP, _QUESTION + 32 + offset), store(W, FP, _NEIGHBOUR + 4 + offset, R1))
+    ),
+    *_count("rerouted"),
+    move(R1, R9),
+    move(R2, FP),
+    add(R2, _NEIGHBOUR),
+    set_to(R3, 20),
     set_to(R4, 0),
     call(_REDIRECT_NEIGHBOUR),
     leave(),

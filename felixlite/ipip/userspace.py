@@ -32,6 +32,7 @@ _LONGEST_PACKET: Final = 65535
 _ROUTE_CHANGES: Final = 0x40  # RTMGRP_IPV4_ROUTE
 _GET_ROUTE, _NEW_ROUTE, _DST, _OIF, _GATEWAY = 26, 24, 1, 4, 5
 _HEADER, _RTMSG = struct.Struct("=IHHII"), struct.Struct("=BBBBBBBBI")
+_MOST_REMEMBERED: Final = 100_000  # destinations
 _PATIENCE: Final = 5.0  # for a process before us that still holds the device
 
 
@@ -54,18 +55,27 @@ def open_tun(link: str) -> int:
 
 
 class Gateways:
-    """The far end for each destination, as the routing table says; forgotten whenever a route changes."""
+    """The far end for each destination, as the routing table says; asked again whenever a route has changed.
+
+    A packet can wait in tunl0 when its route is replaced by one through another link.  It goes where those before it
+    went: what this node stops to send is accepted for a while longer (switch.py).
+    """
 
     def __init__(self, link: str) -> None:
         self._index = socket.if_nametoindex(link)
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._known: dict[bytes, str] = {}
+        self._changes = 0
+        self._known: dict[bytes, tuple[int, str]] = {}  # destination -> as of which change, far end
 
     def __call__(self, destination: bytes) -> str:
-        """The far end's address; empty where there is none."""
-        found = self._known.get(destination)
-        if found is None:
-            found = self._known[destination] = self._ask(destination)
+        """The far end's address; empty where there never was one."""
+        changes = self._changes
+        asked_at, found = self._known.get(destination, (-1, ""))
+        if asked_at != changes:
+            found = self._ask(destination) or found
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known.clear()
+            self._known[destination] = changes, found
         return found
 
     def _ask(self, destination: bytes) -> str:
@@ -89,7 +99,7 @@ class Gateways:
             while True:
                 with suppress(OSError):  # ENOBUFS: so many changes that some were not told
                     changes.recv(65536)
-                self._known = {}
+                self._changes += 1
 
 
 def send_on(device: int, outside: socket.socket, gateway: Callable[[bytes], str]) -> None:

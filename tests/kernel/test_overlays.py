@@ -1,6 +1,7 @@
 """Pods on several nodes through every kind of tunnel that this kernel has, by the real planner and tables."""
 
 import re
+import socket
 import threading
 
 import pytest
@@ -104,6 +105,35 @@ def test_a_tunnel_process_that_dies_is_started_again():
         lan.step("n1")
 
         lan.ping("n1", "n2")
+
+
+@pytest.mark.parametrize("carrier", [Carrier.EBPF, Carrier.USER_SPACE])
+@pytest.mark.parametrize("mode", [{}, {"vxlan": "Always"}])
+def test_a_packet_that_is_in_tunl0_when_its_route_is_replaced_is_not_lost(carrier, mode):
+    """That is a matter of microseconds; a socket bound to tunl0 puts a packet there whenever one likes."""
+    with stations([carrier, carrier], modes(ipip="Always")) as lan:
+        lan.converge()
+        lan.ping("n1", "n2")
+        lan.pool = modes(**mode)
+        lan.converge()
+        assert "dev tunl0" not in lan.spaces["n1"].ip("route show 10.65.2.0/26")
+
+        arrived, into_tunl0 = lan.pods["n2"].run(datagrams), lan.spaces["n1"].run(datagrams, "tunl0")
+        with arrived, into_tunl0:
+            into_tunl0.sendto(b"late", (lan.pod_address("n2"), arrived.getsockname()[1]))
+
+            assert arrived.recv(64) == b"late"
+        if carrier is Carrier.EBPF:
+            assert lan.stations["n1"].programs.counters()["rerouted"] == 1
+
+
+def datagrams(link=""):
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind(("0.0.0.0", 0))
+    made.settimeout(10)
+    if link:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
+    return made
 
 
 RING = [{"ipip": "Always"}, {"ipip": "CrossSubnet"}, {}, {"vxlan": "Always"}]
