@@ -21,7 +21,7 @@ from felixlite import __version__, carriers, config
 from felixlite.addresses import Address, Interface
 from felixlite.answers import DOCUMENTS, Answers
 from felixlite.autodetect import choose
-from felixlite.bgp.exabgp import Speaker
+from felixlite.bgp.exabgp import Speaker, Starting
 from felixlite.cni.attachments import Attachments
 from felixlite.cni.core import READY, Core
 from felixlite.cni.errors import Code
@@ -303,7 +303,12 @@ class Agent:
         peers = self.reconciler.mirrors[self.speaker.peers.name]
         if self.loop.in_sync and peers.wanted is not None and not peers.unreadable:
             self.speaker.planned()  # these are all the peers there are to wait for
-        failing = {(name, key): failure for name, each in told.failures.items() for key, failure in each.items()}
+        failing = {
+            (name, key): failure
+            for name, each in told.failures.items()
+            for key, failure in each.items()
+            if not isinstance(failure.error, Starting)
+        }
         for (name, key), failure in failing.items():
             if (name, key) not in self.failing:
                 log.warning("%s: %s: %s", name, key, failure.error)

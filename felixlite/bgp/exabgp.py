@@ -1,6 +1,6 @@
 """exabgp: the child process, the two tables that it stands for, and the source that its peers are.
 
-`Speaker.run` is the body of one thread: it starts the child (bgp/engine.py), reads what it says, and starts it again
+`Speaker.run` is the body of one thread: it starts the child (bgp/engine/), reads what it says, and starts it again
 when it dies; the kernel keeps its routes meanwhile and the tables are announced as touched, so that the core tells the
 new child everything again.  The tables are written by the core thread; a lock keeps the two apart.
 Nothing is decided here: see bgp/sessions.py (what a session's fate means) and bgp/plan.py (what is wanted).
@@ -47,6 +47,10 @@ HEALTHY = 30.0  # a child that lived so long is started again at once
 
 class Silent(FelixliteError):
     """The child does not answer: it is starting, or gone."""
+
+
+class Starting(Silent):
+    """The first child of this agent is about to be there: nothing is wrong, the tables are written when it is."""
 
 
 class Refused(FelixliteError):
@@ -230,6 +234,8 @@ class Speaker:
 
     def running(self) -> Child:
         if self.child is None:
+            if not self.restarts:
+                raise Starting("the exabgp process is starting")
             raise Silent("the exabgp process is not running; it is started again")
         return self.child
 

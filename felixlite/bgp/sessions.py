@@ -22,7 +22,7 @@ from felixlite.snapshot import Change, Gone, InSync, Many, Put, SessionState
 
 SOURCE = "bgp"
 STALE_TIME = 300.0  # how long a peer that is back may take to tell everything again
-END_OF_RIB_GRACE = 5.0  # FRR 8.4 says End-of-RIB seconds before its first route when it starts itself
+EARLY_END_TIME = 15.0  # FRR 8.4, when it starts itself, says End-of-RIB 4 s before its first route: wait for silence
 UNSEEN_TIME = 15.0  # after our start a peer that does not come up is waited for this long
 LONGEST_START = 120.0  # ... and one that does not come to its End-of-RIB this long
 QUIET_TIME = 3.0  # a peer that never sends End-of-RIB has told everything when it was quiet for this long
@@ -51,7 +51,9 @@ class Session:
     open: Open | None = None
     decoder: Decoder | None = None  # there is one as long as the session is up
     ended: bool = False  # a NOTIFICATION told about the end that comes now
-    told: set[int] = field(default_factory=set)  # families whose End-of-RIB came
+    spoken: set[int] = field(default_factory=set)  # families of which a route came
+    early: set[int] = field(default_factory=set)  # families whose End-of-RIB came, too early to be believed
+    told: set[int] = field(default_factory=set)  # families that it told everything of
     last_update: float = 0.0
     owes_end_of_rib: bool = False
     stale_until: float | None = None
@@ -188,7 +190,8 @@ class Sessions:
             self._order("teardown", session, code=CEASE, subcode=5)
             return
         session.decoder = Decoder(asn4=session.asn4, internal=internal)
-        session.told, session.last_update = set(), now
+        session.spoken, session.early, session.told = set(), set(), set()
+        session.last_update = now
         session.error, session.ended = "", False
         session.owes_end_of_rib = True
         router_id = message.router_id if message else IPv4Address(0)
@@ -256,17 +259,31 @@ class Sessions:
             rib.withdraw(key, update.withdrawn)
         for path, prefixes in update.announced:
             rib.announce(key, path, prefixes)
+            session.spoken.add(prefixes[0].family)
         if update.fault:
             session.error = f"routes of an UPDATE were treated as withdrawn: {update.fault}"
         if update.end_of_rib is not None:
-            self._heard_everything(session, update.end_of_rib, now)
+            self._end_of_rib(session, update.end_of_rib)
         elif update.announced:
             self._check_limit(session)
 
-    def _heard_everything(self, session: Session, family: int, now: float) -> None:
-        session.told.add(family)
-        if session.stale_until is not None and session.told.issuperset(session.families):
-            session.stale_until = min(session.stale_until, now + END_OF_RIB_GRACE)
+    def _end_of_rib(self, session: Session, family: int) -> None:
+        """RFC 4724 4.2: what was not told again is gone. A peer that itself restarts, and told nothing, is not ready."""
+        restart = session.open.restart if session.open else None
+        if restart and restart.restarting and family not in session.spoken:
+            session.early.add(family)
+        else:
+            self._told_everything(session, {family})
+
+    def _told_everything(self, session: Session, families: set[int]) -> None:
+        session.told |= families
+        session.early -= families
+        if session.stale_until is None:
+            return
+        for family in families:
+            self.rib.end_of_rib(session.address, family)
+        if session.told.issuperset(session.families):
+            session.stale_until, session.we_restarted = None, False
 
     def _check_limit(self, session: Session) -> None:
         if not self.rib.over_limit(session.address):
@@ -286,6 +303,8 @@ class Sessions:
 
     def tick(self, now: float) -> None:
         for session in self.sessions.values():
+            if session.early and session.up and now - session.last_update > EARLY_END_TIME:
+                self._told_everything(session, set(session.early))
             if session.stale_until is not None and now >= session.stale_until:
                 session.stale_until, session.we_restarted = None, False
                 if session.up:

@@ -1,6 +1,6 @@
 """What we say to the exabgp child and what it says to us: lines of text <-> commands and events. Pure.
 
-exabgp's own JSON and commands, with the child's additions (bgp/engine.py): UPDATEs, OPENs and NOTIFICATIONs come as
+exabgp's own JSON and commands, with the child's additions (bgp/engine/): UPDATEs, OPENs and NOTIFICATIONs come as
 the bytes of the wire, answers carry the number of their order.
 Before this: the child's socket in bgp/exabgp.py.  After: bgp/update.py, bgp/messages.py.
 """

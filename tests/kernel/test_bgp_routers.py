@@ -90,10 +90,11 @@ def test_our_restart_leaves_our_routes_at_the_router(one: Rack, kind: str) -> No
     one.peer(wish.address)
     one.announce(wish.address, BLOCK)
     one.until(lambda: heard(router, BLOCK))
-    one.up(wish.address)
+    one.until(lambda: one.hops(wish.route) == [wish.address])
     child = one.speaker.child
     assert child is not None
     one.touched.clear()
+    one.history.clear()
     os.kill(child.process.pid, signal.SIGKILL)
     missing = 0
     one.until(lambda: "announcements" in one.touched)
@@ -115,9 +116,9 @@ def test_our_restart_leaves_our_routes_at_the_router(one: Rack, kind: str) -> No
     )
     assert heard(router, BLOCK)
     assert missing == 0, "the router forgot our route while we were away"
-    if kind == "frr":  # says End-of-RIB seconds before its first route, so that we believe it has none for a moment
-        one.until(lambda: one.hops(wish.route) == [wish.address])
+    one.until(lambda: one.speaker.sessions.sessions[wish.address].stale_until is None)
     assert one.hops(wish.route) == [wish.address]
+    assert not [change for change in one.history if getattr(change, "kind", "") == "learned"], "never gone here either"
 
 
 def test_the_routers_crash_keeps_its_routes_for_its_restart_time(one: Rack, kind: str) -> None:

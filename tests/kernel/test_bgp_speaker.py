@@ -3,12 +3,13 @@
 import os
 import signal
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from felixlite.snapshot import InSync
-from tests.support.speaking import AS, Rack, rack
+from tests.support.speaking import AS, HERE, Rack, rack
 
 R1, R2 = "10.99.0.101", "10.99.0.102"
 
@@ -168,3 +169,21 @@ def test_a_removed_peer_is_told_so_and_forgets_our_routes_at_once(one: Rack) -> 
     one.speaker.peers.delete([R1])
     one.until(lambda: "10.42.0.0/26" not in router.ask("show", "route"), 5)
     assert "172.20.2.0/26" not in str(one.snapshot.learned)
+
+
+def test_after_our_address_went_away_and_came_back_everything_is_told_again(one: Rack) -> None:
+    other = "10.99.0.2"
+    one.node.ip(f"addr add {other}/24 dev br0")
+    second = bird().partition("protocol bgp")[2].replace("bgp n1", "bgp n2").replace("10.99.0.1 as", f"{other} as")
+    router = one.router(1, "bird", bird() + "protocol bgp" + second.replace(" n1 {", " n2 {"))
+    told = lambda: router.ask("show", "route", "all")  # noqa: E731  one word for what is asked five times
+    one.peer(R1)
+    one.announce(R1, "10.42.0.0/26")
+    one.until(lambda: "via 10.99.0.1 " in told())
+    for address in (other, str(HERE)):
+        one.touched.clear()
+        one.change(R1, local_address=ip_address(address))
+        assert "announcements" in one.touched
+        assert one.speaker.announcements.read() == {}, "a session of another address has said nothing yet"
+        one.announce(R1, "10.42.0.0/26")
+        one.until(lambda address=address: f"from {address}" in told() or f"via {address} " in told())

@@ -64,10 +64,31 @@ def test_what_it_does_not_tell_again_goes_with_its_end_of_rib() -> None:
     it.heard(Received(A, update(Q)), 20.0)
     assert learned(it) == {P, Q}
     it.heard(Received(A, END_OF_RIB), 20.0)
-    it.tick(24.0)
-    assert learned(it) == {P, Q}, "some routers say End-of-RIB too early"
-    it.tick(25.0)
     assert learned(it) == {Q}
+    assert it.sessions[A].stale_until is None
+
+
+def test_a_router_that_starts_and_says_end_of_rib_before_its_routes_is_believed_when_it_is_silent() -> None:
+    it = started()
+    it.heard(Down(A, "the TCP connection was closed"), 10.0)
+    come_up(it, now=20.0, restart=replace(GRACEFUL, restarting=True))
+    it.heard(Received(A, END_OF_RIB), 21.0)
+    it.tick(25.0)
+    assert learned(it) == {P, Q}
+    it.heard(Received(A, update(Q)), 25.0)
+    it.tick(40.0)
+    assert learned(it) == {P, Q}
+    it.tick(40.1)
+    assert learned(it) == {Q}
+    assert it.sessions[A].stale_until is None
+
+
+def test_an_empty_end_of_rib_of_a_router_that_did_not_restart_is_believed_at_once() -> None:
+    it = started()
+    it.child_gone(10.0)
+    come_up(it, now=11.0)
+    it.heard(Received(A, END_OF_RIB), 11.0)
+    assert learned(it) == set()
 
 
 def test_a_peer_that_comes_back_without_its_forwarding_state_is_forgotten_at_once() -> None:
