@@ -84,6 +84,16 @@ def round_status(told: Round | None) -> dict[str, Any] | None:
     }
 
 
+def _dark_uplinks(known: Snapshot) -> Iterator[str]:
+    """The interface of this node's own address, when nothing can leave by it."""
+    node = known.nodes.get(known.here)
+    own = {str(address.ip) for address in (node.ipv4, node.ipv6) if address} if node else set()
+    for link, address in known.link_addresses:
+        seen = known.links.get(link)
+        if str(address).partition("/")[0] in own and seen and not seen.up:
+            yield f"{link}, which has this node's address {address}, is down or without a carrier: see to its cable"
+
+
 def status(loop: Loop) -> dict[str, Any]:
     """The core's half of `felixlite status`; agent.py adds the sources."""
     known = loop.snapshot
@@ -91,6 +101,12 @@ def status(loop: Loop) -> dict[str, Any]:
     degraded = [f"{name}: {key}: {why}" for name, t in tables.items() for key, why in t["failures"].items()]
     degraded += [f"{kind} {name} is kept out: {why}" for (kind, name), why in known.rejected.items()]
     degraded += [f"{source} is not in sync" for source in sorted(loop.needs - known.in_sync)]
+    degraded += _dark_uplinks(known)
+    degraded += [
+        f"BGP {peer} is {s.state}{f': {s.error}' if s.error else ''}; see `felixlite bgp peers`"
+        for peer, s in known.sessions.items()
+        if s.state != "Established"
+    ]
     return {
         "node": known.here,
         "ready": loop.in_sync and not any(mirror.rows is None for mirror in loop.reconciler.mirrors.values()),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from felixlite.cli.lab_faults import bench, break_, fix
 from felixlite.errors import FelixliteError
 from felixlite.lab.lab import Lab
 from felixlite.lab.probe import Cell
@@ -37,9 +38,11 @@ def lab() -> None:
 @click.option("--routers", default=1, show_default=True)
 @click.option("--router", type=click.Choice(ROUTER_KINDS), default="bird", show_default=True)
 @click.option("--subnets", default=2, show_default=True, help="Nodes are spread over them; the routers join them.")
-def up(name: str, nodes: int, pods: int, routers: int, router: Any, subnets: int) -> None:
+@click.option("--members", default=1, show_default=True, help="Of etcd.")
+@click.option("--hold", default=30, show_default=True, help="Hold time of the routers' BGP sessions, in seconds.")
+def up(name: str, nodes: int, pods: int, routers: int, router: Any, subnets: int, members: int, hold: int) -> None:
     """Build a lab; ready when every pod reaches every other, the routers and the outside."""
-    made = Lab(Topology(name, nodes, pods, routers, router, subnets), say=click.echo)
+    made = Lab(Topology(name, nodes, pods, routers, router, subnets, members, hold), say=click.echo)
     made.up()
     click.echo(
         f"lab {name!r} is up: try `felixlite lab ping`, `felixlite lab exec n1 -- ip route`, `felixlite lab down`"
@@ -170,3 +173,7 @@ def pod_add(name: str, node: str, pod_name: str, labels: tuple[str, ...]) -> Non
 def pod_rm(name: str, pod_name: str) -> None:
     """Remove a pod, through the CNI plugin."""
     Lab.load(name).remove_pod(pod_name)
+
+
+for each in (break_, fix, bench):
+    lab.add_command(each)

@@ -15,8 +15,8 @@ from typing import Any
 from felixlite import control
 from felixlite.cni.install import install_plugin
 from felixlite.errors import FelixliteError, Misconfigured, Unreachable
-from felixlite.lab import rack, routers, world
-from felixlite.lab.pods import Pod, attach, detach
+from felixlite.lab import etcd, rack, routers, world
+from felixlite.lab.pods import Pod, attach, detach, named
 from felixlite.lab.probe import Cell, Place, Prober
 from felixlite.lab.topology import POOL, ROUTER_AS, Machine, Topology
 
@@ -43,7 +43,7 @@ class Lab:
 
     @property
     def store_url(self) -> str:
-        return f"etcd://{self.topology.store_address.ip}:2379"
+        return etcd.url(self.topology)
 
     def run_directory(self, node: str) -> Path:
         return self.directory / node
@@ -64,7 +64,7 @@ class Lab:
         world.build(self.topology)
         self._tell(f"{self.topology.nodes} nodes, {self.topology.subnets} subnets, the cables between them")
         self.start_etcd()
-        self._tell(f"etcd answers at {self.topology.store_address.ip}:2379")
+        self._tell(f"{self.store_url} answers")
         self._configure()
         self._start_routers()
         self._start_agents()
@@ -86,22 +86,7 @@ class Lab:
             raise Misconfigured(f"missing for this lab: apt-get install {' '.join(missing)}")
 
     def start_etcd(self) -> None:
-        url = f"http://{self.topology.store_address.ip}:2379"
-        command = [
-            "etcd", "--data-dir", str(self.directory / "etcd"), "--unsafe-no-fsync",
-            "--listen-client-urls", url, "--advertise-client-urls", url,
-            "--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "error",
-        ]  # fmt: skip
-        world.start(self.topology.switch, command, self.directory / "etcd.log")
-        world.wait_for(lambda: self._etcd_answers(url), "an answer of etcd")
-
-    def _etcd_answers(self, url: str) -> bool:
-        health = ["etcdctl", "--endpoints", url, "endpoint", "health"]
-        try:
-            world.run(health, namespace=self.topology.switch)
-        except FelixliteError:
-            return False
-        return True
+        etcd.start(self.topology, self.directory)
 
     @property
     def command(self) -> list[str]:
@@ -130,6 +115,7 @@ class Lab:
                     "nodeSelector": f"subnet == 's{subnet}'",
                     "peerIP": str(self.topology.subnet(subnet)[router]),
                     "asNumber": ROUTER_AS,
+                    "holdTime": f"{self.topology.hold}s",
                     "numAllowedLocalASNumbers": 1,  # a node of the other subnet has our own AS, behind the router's
                 }
                 yield {"apiVersion": api, "kind": "BGPPeer", "metadata": {"name": f"r{router}-s{subnet}"}, "spec": spec}
@@ -145,8 +131,11 @@ class Lab:
     def _start_routers(self) -> None:
         for machine in self.topology.router_machines():
             world.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"], namespace=machine.namespace)
-            text = rack.configuration(self.topology, machine)
-            routers.start(self.topology.router, machine.namespace, self.directory / machine.name, text)
+            self.start_router(machine)
+
+    def start_router(self, machine: Machine) -> None:
+        text = rack.configuration(self.topology, machine)
+        routers.start(self.topology.router, machine.namespace, self.directory / machine.name, text)
 
     def _start_agents(self) -> None:
         machines = self.topology.node_machines()
@@ -200,8 +189,11 @@ class Lab:
         for machine, name in wanted:
             self.add_pod(machine, name)
 
-    def add_pod(self, machine: Machine, name: str, labels: Mapping[str, str] | None = None) -> Pod:
-        pod = attach(self.topology, machine, self.run_directory(machine.name), name, labels or {"app": name})
+    def add_pod(
+        self, machine: Machine, name: str, labels: Mapping[str, str] | None = None, pools: Sequence[str] = ()
+    ) -> Pod:
+        wanted = named(self.topology, machine, name, labels or {"app": name}, pools)
+        pod = attach(self.topology, machine, self.run_directory(machine.name), wanted)
         self._remember([*(p for p in self.pods() if p.name != name), pod])
         return pod
 

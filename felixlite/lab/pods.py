@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,27 @@ class Pod:
     container: str
     address: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    pools: Sequence[str] = ()  # the only ones that its address may come from; none: as the node does it
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def configuration(run_directory: Path, labels: Mapping[str, str]) -> dict[str, Any]:
+def named(topology: Topology, machine: Machine, name: str, labels: Mapping[str, str], pools: Sequence[str] = ()) -> Pod:
+    """A pod that is yet to be attached."""
+    namespace = topology.namespace(f"p-{name}")
+    return Pod(name, machine.name, namespace, hashlib.sha256(namespace.encode()).hexdigest(), "", labels, pools)
+
+
+def configuration(run_directory: Path, pod: Pod) -> dict[str, Any]:
+    ask = {"ipam": {"type": "felixlite-ipam", "ipv4_pools": list(pod.pools)}} if pod.pools else {}
     return {
         "cniVersion": "1.0.0",
         "name": "k8s-pod-network",
         "type": "felixlite",
         "socket": str(run_directory / "cni.sock"),
-        "args": {"cni": {"labels": [{"key": key, "value": value} for key, value in labels.items()]}},
+        "args": {"cni": {"labels": [{"key": key, "value": value} for key, value in pod.labels.items()]}},
+        **ask,
     }
 
 
@@ -52,7 +61,7 @@ def environment(command: str, pod: Pod) -> list[str]:
 
 def call(command: str, machine: Machine, run_directory: Path, pod: Pod) -> dict[str, Any]:
     """One exec of the plugin in the node's namespace."""
-    stdin = json.dumps(configuration(run_directory, pod.labels))
+    stdin = json.dumps(configuration(run_directory, pod))
     plugin = [*environment(command, pod), str(run_directory / "cni-bin" / "felixlite")]
     printed = world.run(plugin, stdin=stdin, namespace=machine.namespace, check=False)
     answer: dict[str, Any] = json.loads(printed) if printed.strip() else {}
@@ -61,13 +70,16 @@ def call(command: str, machine: Machine, run_directory: Path, pod: Pod) -> dict[
     return answer
 
 
-def attach(topology: Topology, machine: Machine, run_directory: Path, name: str, labels: Mapping[str, str]) -> Pod:
-    namespace = topology.namespace(f"p-{name}")
-    world.make_namespaces(topology.name, [namespace])
-    world.run(["ip", "-n", namespace, "link", "set", "lo", "up"])
-    pod = Pod(name, machine.name, namespace, hashlib.sha256(namespace.encode()).hexdigest(), labels=labels)
-    result = call("ADD", machine, run_directory, pod)
-    return Pod(pod.name, pod.node, pod.namespace, pod.container, result["ips"][0]["address"].partition("/")[0], labels)
+def attach(topology: Topology, machine: Machine, run_directory: Path, wanted: Pod) -> Pod:
+    """The pod with its address. When the plugin refuses, no namespace is left."""
+    world.make_namespaces(topology.name, [wanted.namespace])
+    world.run(["ip", "-n", wanted.namespace, "link", "set", "lo", "up"])
+    try:
+        result = call("ADD", machine, run_directory, wanted)
+    except FelixliteError:
+        world.run(["ip", "netns", "delete", wanted.namespace])
+        raise
+    return replace(wanted, address=result["ips"][0]["address"].partition("/")[0])
 
 
 def detach(machine: Machine, run_directory: Path, pod: Pod) -> None:

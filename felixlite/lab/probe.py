@@ -99,8 +99,9 @@ class Prober:
                 self._send(number * len(self.cells) + index, cell)
                 self._turn(0)
         deadline = time.monotonic() + patience
-        while self.outstanding and time.monotonic() < deadline:
-            self._turn(0.01)
+        # what has arrived counts, however late we look: a busy machine is not a loss
+        while self.outstanding and (self._turn(0.01) or time.monotonic() < deadline):
+            pass
         return self.cells
 
     def _send(self, number: int, cell: Cell) -> None:
@@ -112,9 +113,12 @@ class Prober:
             return  # no route: a lost probe like any other
         self.outstanding += 1
 
-    def _turn(self, patience: float) -> None:
-        for ready, _ in self.selector.select(patience):
+    def _turn(self, patience: float) -> bool:
+        """Whether there was anything to do."""
+        found = self.selector.select(patience)
+        for ready, _ in found:
             ready.data(ready.fileobj)
+        return bool(found)
 
     def _reflect(self, receiver: socket.socket) -> None:
         try:

@@ -6,13 +6,25 @@ two: it only shows that the sessions and the routes are there.)
 """
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network
+from itertools import islice
 
 from felixlite.lab.topology import CLUSTER_AS, OUTSIDE, ROUTER_AS, Machine, Topology
 
+LEAKS = IPv4Network("100.64.0.0/10")  # where the routes of a leak are taken from, as /24s
 
-def configuration(topology: Topology, machine: Machine) -> str:
+
+def configuration(topology: Topology, machine: Machine, leaked: int = 0) -> str:
+    """`leaked`: so many routes beside what a router has to say (BIRD only)."""
     write = {"bird": _bird, "frr": _frr, "gobgp": _gobgp}[topology.router]
-    return "\n".join(write(topology, machine)) + "\n"
+    return "\n".join([*write(topology, machine), *_leak(leaked)]) + "\n"
+
+
+def _leak(count: int) -> Iterator[str]:
+    if count:
+        yield "protocol static leak { ipv4;"
+        yield from (f"  route {network} blackhole;" for network in islice(LEAKS.subnets(new_prefix=24), count))
+        yield "}"
 
 
 def _bird(topology: Topology, machine: Machine) -> Iterator[str]:
@@ -26,8 +38,9 @@ def _bird(topology: Topology, machine: Machine) -> Iterator[str]:
         yield f"protocol bgp nodes{subnet} {{"
         yield f"  local {local} as {ROUTER_AS};"
         yield f"  neighbor range {topology.subnet(subnet)} as {CLUSTER_AS};"
-        yield f'  dynamic name "n{subnet}_"; direct; passive; hold time 30; graceful restart on;'
-        yield f"  ipv4 {{ import all; export where source = RTS_BGP || net = {OUTSIDE}; }};"
+        yield f'  dynamic name "n{subnet}_"; direct; passive; hold time {topology.hold}; graceful restart on;'
+        yield "  error wait time 1, 10;"  # else it turns a node away for a minute after a hold timer
+        yield f"  ipv4 {{ import all; export where source = RTS_BGP || net = {OUTSIDE} || net ~ [ {LEAKS}+ ]; }};"
         yield "}"
 
 
@@ -42,7 +55,7 @@ def _frr(topology: Topology, machine: Machine) -> Iterator[str]:
     for subnet in range(1, topology.subnets + 1):
         yield f" neighbor nodes{subnet} peer-group"
         yield f" neighbor nodes{subnet} remote-as {CLUSTER_AS}"
-        yield f" neighbor nodes{subnet} timers 10 30"
+        yield f" neighbor nodes{subnet} timers {max(1, topology.hold // 3)} {topology.hold}"
         yield f" bgp listen range {topology.subnet(subnet)} peer-group nodes{subnet}"
     yield " bgp listen limit 1000"
 

@@ -20,7 +20,7 @@ MANAGEMENT = IPv4Network("172.31.255.0/24")
 OUTSIDE = IPv4Network("203.0.113.0/24")
 POOL = "10.244.0.0/16"
 CLUSTER_AS, ROUTER_AS = 64512, 65000
-MOST_NODES = 200
+MOST_NODES, MOST_MEMBERS = 200, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Topology:
     routers: int = 1
     router: RouterKind = "bird"
     subnets: int = 2
+    members: int = 1  # of etcd
+    hold: int = 30  # seconds of silence after which a router and a node take each other for dead
     settings: Mapping[str, str] = field(default_factory=dict)  # FELIXLITE_* for every agent
 
     def problems(self) -> Iterator[Problem]:
@@ -65,6 +67,8 @@ class Topology:
             ("pods", self.pods, 0, 250),
             ("routers", self.routers, 1, 4),
             ("subnets", self.subnets, 1, 20),
+            ("members", self.members, 1, MOST_MEMBERS),
+            ("hold", self.hold, 3, 240),
         ):
             if not low <= value <= high:
                 yield wrong(name, value, f"must be from {low} to {high}")
@@ -89,8 +93,8 @@ class Topology:
         return [*(f"subnet{s}" for s in range(1, self.subnets + 1)), "outside", "mgmt"]
 
     @property
-    def store_address(self) -> IPv4Interface:
-        return IPv4Interface((MANAGEMENT[1], 24))
+    def store_addresses(self) -> list[IPv4Interface]:
+        return [IPv4Interface((MANAGEMENT[number], 24)) for number in range(1, self.members + 1)]
 
     # -- machines
 
@@ -131,5 +135,6 @@ class Topology:
     def as_dict(self) -> dict[str, Any]:
         return {
             "name": self.name, "nodes": self.nodes, "pods": self.pods, "routers": self.routers,
-            "router": self.router, "subnets": self.subnets, "settings": dict(self.settings),
+            "router": self.router, "subnets": self.subnets, "members": self.members, "hold": self.hold,
+            "settings": dict(self.settings),
         }  # fmt: skip

@@ -104,7 +104,7 @@ def _switch(topology: Topology) -> Iterable[str]:
     yield "link set lo up\n"
     for bridge in topology.bridges:
         yield f"link add {bridge} type bridge\nlink set {bridge} up\n"
-    yield f"address add {topology.store_address} dev mgmt\n"
+    yield from (f"address add {address} dev mgmt\n" for address in topology.store_addresses)
 
 
 def _cables(machine: Machine) -> Iterable[str]:

@@ -8,26 +8,23 @@ import json
 
 import pytest
 
-from felixlite.lab import pods, world
+from felixlite.lab import world
 
 BLOCK = "10.98.7.0/26"
 
 
 @pytest.fixture
-def lent(lab, monkeypatch):
+def lent(lab):
     """A pod on n1, whose node owns the only block of a pool, and one on n2, which borrows from it."""
     default = json.loads(lab.felixlite("get", "ippool", "default-ipv4-ippool", "-o", "json"))
     spec = {**default["spec"], "cidr": BLOCK, "assignmentMode": "Manual", "allowedUses": ["Workload"]}
     only = {**default, "metadata": {"name": "lending"}, "spec": spec}
     lab.felixlite("create", "-f", "-", stdin=json.dumps(only))
-    usual = pods.configuration
-    ask = {"ipam": {"type": "felixlite-ipam", "ipv4_pools": ["lending"]}}
-    monkeypatch.setattr(pods, "configuration", lambda *given: {**usual(*given), **ask})
     try:
         for node in ("n1", "n2"):
             world.wait_for(lambda node=node: "lending" in lab.status(node)["pools"], "the new pool", 10)
-        lab.add_pod(lab.machine("n1"), "owner")
-        lab.add_pod(lab.machine("n2"), "borrower")
+        lab.add_pod(lab.machine("n1"), "owner", pools=["lending"])
+        lab.add_pod(lab.machine("n2"), "borrower", pools=["lending"])
         yield lab.pod("borrower")
     finally:
         for pod in [pod.name for pod in lab.pods() if pod.name in ("owner", "borrower")]:
