@@ -51,6 +51,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "controllers": Command("controllers:controllers", "Collect leaked addresses and what deleted nodes left."),
     },
     "Other": {
+        "apiserver": Command("apiserver:apiserver", "Serve the store to kubectl, where there is no Kubernetes."),
         "cni": Command("cni:cni", "Install the plugin that container runtimes call, or show its configuration."),
         "lab": Command("lab:lab", "Nodes, routers and pods in network namespaces of this machine."),
         "completion": Command("version:completion", "The script that makes a shell complete felixlite's words."),
