@@ -11,7 +11,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -36,11 +37,12 @@ from felixlite.datastore import connect, source
 from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties, Duty
-from felixlite.errors import Misconfigured, Unreachable
+from felixlite.errors import Misconfigured, StoreError, Unreachable
 from felixlite.figures import samples
-from felixlite.health import Served, Wanted, metrics_text
+from felixlite.health import Sample, Served, Wanted, metrics_text
 from felixlite.intake import Intake
-from felixlite.ipam.reading import StoreView
+from felixlite.ipam.metrics import Timings, of_node
+from felixlite.ipam.reading import StoreView, blocks_of_node
 from felixlite.ipam.store import Ipam
 from felixlite.ipam.tunnels import Tunnels
 from felixlite.ipam.view import SnapshotView
@@ -119,7 +121,9 @@ class Agent:
         self.ipip = carriers.chosen(self.host, given["ipipCarrier"])
         self.planner = NodePlanner(Surroundings(options.flags, dict(os.environ), self.ipip.carrier, ipv6=has_ipv6))
         by_store = StoreView(self.store, self.here, time.time)
-        self.ipam = Ipam(self.store, self.here, SnapshotView(lambda: self.loop.snapshot, source.NAME, by_store))
+        self.timings = Timings()
+        view = SnapshotView(lambda: self.loop.snapshot, source.NAME, by_store)
+        self.ipam = Ipam(self.store, self.here, view, observe=self.timings)
         self.speaker = Speaker(options.run_directory / "bgp", self._put, self._touched)
         self.routes = Routes(self.host)
         self.reconciler = Reconciler(self._tables())
@@ -131,7 +135,7 @@ class Agent:
         self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns)
         self.duties = Duties(self._duties())
         self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
-        self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(samples(self.loop)))})
+        self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(self._samples()))})
         self.control = Control(options.run_directory / "agent.sock", self._answers().by_word())
         self.cni = self._cni()
         self.controllers = Team(self.store, self.here, _tell_event) if options.controllers else None
@@ -341,6 +345,16 @@ class Agent:
     def _readiness(self) -> tuple[int, str]:
         code, why = self._cni_state()
         return (503, why + "\n") if code else (200, "every table has converged\n")
+
+    def _samples(self) -> Iterator[Sample]:
+        """Of the whole cluster's addresses only whoever collects tells; of its own ones every node."""
+        yield from samples(self.loop)
+        yield from self.timings.samples()
+        if self.controllers and self.controllers.leads:
+            yield from self.controllers.samples()
+            return
+        with suppress(StoreError):  # it is away: that is told as a source that is not in sync
+            yield from of_node(self.loop.snapshot, blocks_of_node(self.store, self.here))
 
 
 def source_toward(destination: Address) -> Address | None:

@@ -13,8 +13,8 @@ from felixlite.addresses import Address, Prefix
 from felixlite.admission import change
 from felixlite.cli import files
 from felixlite.cli.session import Session, store_option
-from felixlite.datastore.store import Document, Entry, Key, Write
-from felixlite.errors import FelixliteError, NotFound
+from felixlite.datastore.store import Document, Entry, Key, Store, Write
+from felixlite.errors import AlreadyExists, FelixliteError, NotFound
 from felixlite.ipam import planning
 from felixlite.ipam.assign import DEFAULT_MAX_BLOCKS
 from felixlite.ipam.facts import Facts
@@ -23,6 +23,7 @@ from felixlite.ipam.releasing import Release
 from felixlite.ipam.repair import read_facts
 from felixlite.ipam.store import Ipam
 
+MOST_PARTS = 64  # written in one transaction; a part can be split again
 CONFIGURATION = Key("IPAMConfiguration", "default")
 
 
@@ -106,15 +107,15 @@ def split(session: Session, pool: str, parts: int, dry_run: bool) -> None:
         raise NotFound(f"there is no IPPool {pool}" + ("" if entry is None else " that is valid"))
     made = [_part(entry, cidr, number) for number, cidr in enumerate(_parts(known.cidr, known.block_size, parts))]
     if not dry_run:
-        _replace(session, entry, made)
+        _replace(session.store, entry, made)
     for key, document in made:
         click.echo(f"ippool/{key.name} {document['spec']['cidr']} {'would be made' if dry_run else 'made'}")
     click.echo(f"ippool/{pool} {'would be deleted' if dry_run else 'deleted'}")
 
 
 def _parts(cidr: Prefix, block_size: int, parts: int) -> list[Prefix]:
-    if parts < 2 or parts & (parts - 1):
-        raise click.UsageError(f"{parts}: must be a power of two, such as 2 or 4")
+    if not 2 <= parts <= MOST_PARTS or parts & (parts - 1):
+        raise click.UsageError(f"{parts}: must be a power of two from 2 to {MOST_PARTS}")
     length = cidr.length + parts.bit_length() - 1
     if length > block_size:
         most = 1 << (block_size - cidr.length)
@@ -131,10 +132,25 @@ def _part(entry: Entry, cidr: Prefix, number: int) -> tuple[Key, Document]:
     return key, {**frame, "spec": {**entry.document["spec"], "cidr": str(cidr)}}
 
 
-def _replace(session: Session, entry: Entry, made: Sequence[tuple[Key, Document]]) -> None:
-    """At once where the store can; else the new ones first, so that no moment is without a pool for live addresses."""
-    writes = [Write(key, document, None) for key, document in made]
-    session.store.commit([*writes, Write(entry.key, None, entry.revision)])
+def _replace(store: Store, entry: Entry, made: Sequence[tuple[Key, Document]]) -> None:
+    """No lock is needed: of pools that overlap only the first by name hands out (ipam/assign.py), and that is the old one
+    as long as it is there.  Where the store cannot write all at once, the same command again goes on where it stopped."""
+    last = Write(entry.key, None, entry.revision)
+    if store.atomic:
+        store.commit([*(Write(key, document, None) for key, document in made), last])
+        return
+    for key, document in made:
+        try:
+            store.create(key, document)
+        except AlreadyExists:
+            _must_be_the_same(store, key, document)
+    store.commit([last])
+
+
+def _must_be_the_same(store: Store, key: Key, document: Document) -> None:
+    there = store.get(key)
+    if there and there.document.get("spec") != document["spec"]:
+        raise FelixliteError(f"{key} exists with other settings; delete it, or make it as the pool to split is")
 
 
 @click.command()

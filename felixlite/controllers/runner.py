@@ -56,7 +56,7 @@ class Runner:
         self.controllers, self.lease, self.tell, self._clock = tuple(controllers), lease, tell, clock
         self._next = dict.fromkeys((c.name for c in self.controllers), float("-inf"))
         self._stopped = threading.Event()
-        self._leading = False
+        self.leads = False
 
     def run(self) -> None:
         """Until stopped. The lease is renewed by a thread of its own: a long round must not lose it."""
@@ -77,8 +77,8 @@ class Runner:
     def step(self) -> None:
         """Whatever is due, if the lease is ours."""
         held = self.lease.held
-        if held != self._leading:
-            self._leading = held
+        if held != self.leads:
+            self.leads = held
             self.tell(Event("lease", "acquired" if held else "lost", str(self.lease.key), self.lease.identity))
         for controller in self.controllers if held else ():
             if self._clock() >= self._next[controller.name] and not self._stopped.is_set():

@@ -19,6 +19,11 @@ class Team:
         self._deletions = Deletions(store, "Node", lambda: self.runner.hurry(self.addresses.name))
         self._ended = threading.Event()
 
+    @property
+    def leads(self) -> bool:
+        """This process is the one that acts."""
+        return self.runner.leads
+
     def samples(self) -> Sequence[Sample]:
         return self.addresses.samples()
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import orjson
 
+from felixlite.datastore import etcd_wire
 from felixlite.datastore.address import EtcdAddress
 from felixlite.datastore.cluster import Cluster, rpc
 from felixlite.datastore.documents import born, kept
 from felixlite.datastore.etcd_watch import EtcdWatch, end_of, entry_of
 from felixlite.datastore.layout import keeps_metadata, key_of, path_of, prefixes, stored
-from felixlite.datastore.store import Document, Entry, Key, Listing, Write, in_order
+from felixlite.datastore.store import Document, Entry, Key, Listing, Overtaken, Write, in_order
 from felixlite.errors import AlreadyExists, Compacted, Conflict, NotFound, StoreError
 
 PAGE = 1000  # objects a request
@@ -39,8 +40,9 @@ class EtcdStore:
         found: list[Entry | None] = []
         for start in range(0, len(keys), MOST_KEYS):
             some = keys[start : start + MOST_KEYS]
-            answer = self._cluster.txn(rpc.TxnRequest(success=[_read(key) for key in some]), again=True)
-            found += [_first(key, said) for key, said in zip(some, answer.responses, strict=True)]
+            answer = self._cluster.txn(etcd_wire.transaction((), map(_read, some)), again=True)
+            said = rpc.TxnResponse.FromString(answer).responses
+            found += [_first(key, one) for key, one in zip(some, said, strict=True)]
         return found
 
     def list(self, kind: str, *, namespace: str = "", node: str = "") -> Listing:
@@ -53,10 +55,11 @@ class EtcdStore:
 
     def create(self, key: Key, document: Document) -> Entry:
         document = _fresh(key, document)
-        answer = self._cluster.txn(rpc.TxnRequest(compare=[_still(key, None)], success=[_put(key, document)]))
-        if not answer.succeeded:
+        answer = self._cluster.txn(etcd_wire.transaction([_still(key, None)], [_put(key, document)]))
+        revision = etcd_wire.written(answer)
+        if revision is None:
             raise AlreadyExists(f"{key} exists already")
-        return Entry(key, document, str(answer.header.revision))
+        return Entry(key, document, str(revision))
 
     def update(self, key: Key, document: Document, revision: str) -> Entry:
         document = kept(document)
@@ -66,7 +69,7 @@ class EtcdStore:
         if revision is not None:
             self._swap(key, revision, _delete(key))
             return
-        answer = self._cluster.txn(rpc.TxnRequest(success=[_delete(key)]))
+        answer = rpc.TxnResponse.FromString(self._cluster.txn(etcd_wire.transaction((), [_delete(key)])))
         if not answer.responses[0].response_delete_range.deleted:
             raise NotFound(f"there is no {key}")
 
@@ -80,17 +83,17 @@ class EtcdStore:
             if document is not None or write.revision is not None
         ]
         answer = self._cluster.txn(
-            rpc.TxnRequest(
-                compare=[_still(write.key, write.revision) for write in writes],
-                success=operations,
-                failure=[_read(write.key, keys_only=True) for write in writes],
+            etcd_wire.transaction(
+                (_still(write.key, write.revision) for write in writes),
+                operations,
+                (_read(write.key) for write in writes),
             )
         )
-        if not answer.succeeded:
-            raise _conflict(writes, answer.responses)
-        revision = str(answer.header.revision)
+        revision = etcd_wire.written(answer)
+        if revision is None:
+            raise _overtaken(writes, rpc.TxnResponse.FromString(answer).responses)
         return [
-            None if document is None else Entry(write.key, document, revision)
+            None if document is None else Entry(write.key, document, str(revision))
             for write, document in zip(writes, documents, strict=True)
         ]
 
@@ -126,10 +129,10 @@ class EtcdStore:
             revision = revision or answer.header.revision
             start = answer.kvs[-1].key + b"\0"
 
-    def _swap(self, key: Key, revision: str, operation: Any) -> str:
-        answer = self._cluster.txn(rpc.TxnRequest(compare=[_still(key, revision)], success=[operation]))
-        if answer.succeeded:
-            return str(answer.header.revision)
+    def _swap(self, key: Key, revision: str, operation: bytes) -> str:
+        answer = self._cluster.txn(etcd_wire.transaction([_still(key, revision)], [operation]))
+        if (at := etcd_wire.written(answer)) is not None:
+            return str(at)
         if self.get(key) is None:
             raise NotFound(f"there is no {key}")
         raise Conflict(f"{key} changed meanwhile: read it again and retry")
@@ -147,20 +150,16 @@ def _to_write(write: Write) -> Document | None:
     return kept(write.document) if write.revision else _fresh(write.key, write.document)
 
 
-def _conflict(writes: Sequence[Write], responses: Sequence[Any]) -> Conflict:
+def _overtaken(writes: Sequence[Write], responses: Sequence[Any]) -> Overtaken:
     """Names the first that is not as it was expected."""
-    for write, said in zip(writes, responses, strict=True):
-        there = said.response_range.kvs
-        if (str(there[0].mod_revision) if there else None) != write.revision:
-            return Conflict(f"{write.key} changed meanwhile: read it again and retry")
-    return Conflict("something changed meanwhile: read again and retry")
+    now = [_first(write.key, said) for write, said in zip(writes, responses, strict=True)]
+    first = next(w.key for w, entry in zip(writes, now, strict=True) if (entry and entry.revision) != w.revision)
+    return Overtaken(f"{first} changed meanwhile: read it again and retry", now)
 
 
-def _still(key: Key, revision: str | None) -> Any:
+def _still(key: Key, revision: str | None) -> bytes:
     """At that revision, or (None) absent."""
-    at = 0 if revision is None else _number(revision, key)
-    path = path_of(key).encode()
-    return rpc.Compare(result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, key=path, mod_revision=at)
+    return etcd_wire.compare(path_of(key).encode(), 0 if revision is None else _number(revision, key))
 
 
 def _number(revision: str, of: object) -> int:
@@ -169,20 +168,20 @@ def _number(revision: str, of: object) -> int:
     return int(revision)
 
 
-def _put(key: Key, document: Document) -> Any:
+def _put(key: Key, document: Document) -> bytes:
     try:
         value = orjson.dumps(stored(key, document))
     except TypeError as error:
         raise StoreError(f"{key}: cannot be written as JSON: {error}") from None
-    return rpc.RequestOp(request_put=rpc.PutRequest(key=path_of(key).encode(), value=value))
+    return etcd_wire.put(path_of(key).encode(), value)
 
 
-def _delete(key: Key) -> Any:
-    return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=path_of(key).encode()))
+def _delete(key: Key) -> bytes:
+    return etcd_wire.delete(path_of(key).encode())
 
 
-def _read(key: Key, *, keys_only: bool = False) -> Any:
-    return rpc.RequestOp(request_range=rpc.RangeRequest(key=path_of(key).encode(), keys_only=keys_only))
+def _read(key: Key) -> bytes:
+    return etcd_wire.read(path_of(key).encode())
 
 
 def _first(key: Key, said: Any) -> Entry | None:

@@ -12,6 +12,7 @@ to these (the record /calico/ipam/v2/host/<node>, its v1 keys, Felix's status) i
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from felixlite.addresses import Prefix
@@ -111,6 +112,7 @@ def _ipam_key(parts: list[str]) -> Key | None:
             return None
 
 
+@lru_cache(4096)
 def _cidr_path(cidr: Prefix) -> str:
     return f"ipv{cidr.family}/block/{cidr_text(cidr).replace('/', '-')}"
 

@@ -10,13 +10,17 @@ fd00::/122 as well as node n with 1:fd00::/122, and a name must lead to its obje
 form there, for it finds node and CIDR in the object.
 """
 
+from functools import lru_cache
+
 from felixlite.addresses import Prefix
 
 
+@lru_cache(4096)  # an assignment asks four times for each of its blocks
 def block_name(cidr: Prefix) -> str:
     return _dashed(cidr_text(cidr))
 
 
+@lru_cache(4096)
 def block_cidr(name: str) -> Prefix:
     """The inverse of block_name. ValueError for a name that is of no block."""
     address, _, length = name.rpartition("-")

@@ -17,6 +17,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from felixlite.errors import Conflict
+
 Document = dict[str, Any]
 
 
@@ -74,6 +76,14 @@ class Write:
     revision: str | None
 
 
+class Overtaken(Conflict):
+    """A commit that lost; `now` is what stands at the keys of its writes, which so need not be read again."""
+
+    def __init__(self, message: str, now: Sequence[Entry | None]) -> None:
+        super().__init__(message)
+        self.now = now
+
+
 class Store(Protocol):
     """Raises only StoreErrors (felixlite.errors). Safe to use from several threads."""
 
@@ -103,7 +113,7 @@ class Store(Protocol):
         ...
 
     def commit(self, writes: Sequence[Write]) -> Sequence[Entry | None]:
-        """All of the writes, in order; Conflict if any comparison fails.
+        """All of the writes, in order; Conflict if any comparison fails (Overtaken where the store tells what it met).
 
         With `atomic` nothing is written then; without, the writes before the failed one stay (the caller orders them
         so that a crash between any two is repairable).

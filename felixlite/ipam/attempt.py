@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from felixlite.addresses import Address, Prefix
-from felixlite.datastore.store import Entry, Store, Write
+from felixlite.datastore.store import Entry, Key, Overtaken, Store, Write
 from felixlite.errors import Conflict, StoreError
 from felixlite.ipam import assign, blocks, documents
 from felixlite.ipam.assign import Assigned, Exhausted, NoPool, Occupied, Request, Shortfall, Taken, View
 from felixlite.ipam.blocks import Attribute, Ledger
-from felixlite.ipam.claims import LOST, OwnBlocks, Seen, give_up
-from felixlite.ipam.reading import Lenders, block_with, block_write, blocks_of, held_in, readable, unchanged
+from felixlite.ipam.claims import LOST, OwnBlocks, Seen, give_up, keys_of
+from felixlite.ipam.reading import Lenders, block_with, block_write, blocks_of, held_in, readable
 from felixlite.ipam.releasing import RETRIES, Also, Release, Releases
 from felixlite.model.inside import Pool
 
@@ -81,6 +81,7 @@ class Assignment:
         self.fresh = False  # the own blocks were read during this call
         self.thorough = False
         self.lost = 0
+        self.overtaken = 0  # on a block of ours, by a process of this node or by a borrower
         self.met: set[Prefix] = set()  # blocks that turned out to exist when we tried to claim them
         self.occupied: Occupied | None = None
 
@@ -198,11 +199,13 @@ class Assignment:
 
     def _take_any(self, draft: _Draft, family: int, wanted: int) -> None:
         pools = assign.pools_for(self.request, family, self.view, self.ground.node)
-        need = wanted - self._take_from_own(draft, pools, wanted)
+        need = wanted - self._take_from_own(draft, pools, wanted, self.own.at_hand())
         if need and not self.fresh:
             raise _Stale
         if need:
             need -= self._take_from_claims(draft, pools, need)
+        if need and self.own.shared:
+            need -= self._take_from_own(draft, pools, need, list(self.own.seen.items()))
         if need and not self.view.config.strict_affinity:
             need -= self._borrow(draft, pools, need)
         if need and not self.thorough:
@@ -212,15 +215,19 @@ class Assignment:
         if need:
             raise self._shortfall(family, wanted, wanted - need, pools).error()
 
-    def _take_from_own(self, draft: _Draft, pools: Sequence[Pool], need: int) -> int:
+    def _take_from_own(
+        self, draft: _Draft, pools: Sequence[Pool], need: int, blocks_of_ours: Sequence[tuple[Prefix, Seen]]
+    ) -> int:
         got = 0
-        for cidr, seen in list(self.own.seen.items()):
+        for cidr, seen in blocks_of_ours:
             if got == need:
                 break
             if not seen.ledger.unallocated and not self.view.config.cooldown and not self.fresh:
                 continue  # full, without looking closer: a node may own twenty of them
-            if assign.in_pools(cidr, pools) and assign.has_room(self._settled(seen).ledger, self._reserved):
-                got += draft.take(self._settled(self.own.secured(seen)), need - got, self.attribute, self._reserved)
+            settled = self._settled(seen)
+            if assign.in_pools(cidr, pools) and assign.has_room(settled.ledger, self._reserved):
+                secured = self.own.secured(settled)
+                got += draft.take(secured, need - got, self.attribute, self._reserved)
         return got
 
     @property
@@ -277,6 +284,7 @@ class Assignment:
         return None
 
     def _known_blocks(self) -> Occupied:
+        """All of them, not only the candidates: one of another size inside the pool may share addresses with several."""
         hint = self.view.blocks
         if hint is None:
             self.ground.lenders.refresh(at_most_old=60.0)
@@ -361,22 +369,34 @@ class Assignment:
 
     def _after_loss(self, draft: _Draft, writes: Sequence[Write], lost: Exception, *, existed: bool) -> None:
         """Learn what changed; without a transaction, first take back what was written before the write that lost."""
-        if self.store.atomic:
-            blame_caller = unchanged(self.store, writes)
-        else:
+        blame_caller = False
+        if not self.store.atomic:
             blame_caller = self._was_written(draft) if existed else self._take_back(draft)
+        now = self._as_it_is(draft, writes, lost)
+        if self.store.atomic:
+            blame_caller = all((e.revision if (e := now[write.key]) else None) == write.revision for write in writes)
         if blame_caller:
             self._distrust(draft)
             raise _AlsoLost(f"what was to be written with the assignment changed meanwhile: {lost}") from None
-        keys = [documents.block_key(cidr) for cidr in draft.after]
-        self.handle, *entries = self.store.read([documents.handle_key(self.request.handle), *keys])
-        for cidr, entry in zip(draft.after, entries, strict=True):
-            if not self.own.learn(cidr, entry):
+        self.handle = now[documents.handle_key(self.request.handle)]
+        for cidr in draft.after:
+            entry = now[documents.block_key(cidr)]
+            if self.own.learn(cidr, entry):
+                self.overtaken += 1
+            else:
                 self.fresh = False
                 self.ground.lenders.entries.pop(cidr, None)
                 if entry:
                     self.met.add(cidr)
                     self.ground.lenders.entries[cidr] = entry
+        self.own.shared = self.own.shared or self.overtaken > 1
+
+    def _as_it_is(self, draft: _Draft, writes: Sequence[Write], lost: Exception) -> dict[Key, Entry | None]:
+        """Handle, blocks and all that was to be written; mostly the store has said it along with its refusal."""
+        known = dict(zip(keys_of(writes), lost.now, strict=False)) if isinstance(lost, Overtaken) else {}
+        keys = [documents.handle_key(self.request.handle), *map(documents.block_key, draft.after), *keys_of(writes)]
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
+        return {**known, **dict(zip(missing, self.store.read(missing) if missing else (), strict=True))}
 
     def _was_written(self, draft: _Draft) -> bool:
         entries = self.store.read([documents.block_key(cidr) for cidr in draft.after])

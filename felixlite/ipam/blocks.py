@@ -11,6 +11,7 @@ stay the JSON objects that they are in the document, so that what another writer
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from felixlite.addresses import Address, Prefix
@@ -125,6 +126,11 @@ def document(ledger: Ledger) -> dict[str, Any]:
 
 
 def timestamp(seconds_since_epoch: float) -> str:
+    return _timestamp(int(seconds_since_epoch // 1))
+
+
+@lru_cache(1024)  # each write of a block says again when it was claimed
+def _timestamp(seconds_since_epoch: int) -> str:
     return datetime.fromtimestamp(seconds_since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -292,7 +298,7 @@ def settled(ledger: Ledger, now: float, cooldown: float) -> Ledger:
     ripe = {
         index
         for index, attribute in enumerate(ledger.attributes)
-        if is_cooling(attribute) and not -cooldown < now - (seconds(attribute["releasedAt"]) or 0) < cooldown
+        if attribute.get("releasedAt") and not -cooldown < now - (seconds(attribute["releasedAt"]) or 0) < cooldown
     }
     if not ripe:
         return ledger

@@ -37,6 +37,8 @@ class OwnBlocks:
         self.seen: dict[Prefix, Seen] = {}
         self.bare: dict[Prefix, Entry] = {}  # affinities whose block is not there (a claim that was cut off)
         self.corrupt: dict[Prefix, Corrupt] = {}
+        self.claimed: set[Prefix] = set()  # by this process
+        self.shared = False  # another process assigns for this node, too
 
     @property
     def node(self) -> str:
@@ -104,6 +106,7 @@ class OwnBlocks:
     def wrote(self, ledger: Ledger, revision: str, affinity: Entry | None) -> None:
         """A block that we wrote just now, its affinity confirmed."""
         self.bare.pop(ledger.cidr, None)
+        self.claimed.add(ledger.cidr)
         self.seen[ledger.cidr] = Seen(ledger, revision, affinity)
 
     def rewrote(self, ledger: Ledger, entry: Entry | None) -> None:
@@ -113,6 +116,11 @@ class OwnBlocks:
             self.seen[ledger.cidr] = Seen(ledger, entry.revision, known.affinity, known.along)
         else:
             self.forget(ledger.cidr)
+
+    def at_hand(self) -> list[tuple[Prefix, Seen]]:
+        """The blocks to take from first. Two processes on one block lose half of their writes to each other: as soon as
+        there are two, each takes from the blocks that it claimed itself."""
+        return [(cidr, seen) for cidr, seen in self.seen.items() if not self.shared or cidr in self.claimed]
 
     def forget(self, cidr: Prefix) -> None:
         self.seen.pop(cidr, None)
@@ -142,8 +150,7 @@ class OwnBlocks:
                 return None
             entry = existing
         affinity = self._write(documents.affinity_write(self.owner, cidr, AffinityState.CONFIRMED, pending))
-        self.bare.pop(cidr, None)
-        self.seen[cidr] = Seen(blocks.parse(entry.document), entry.revision, affinity)
+        self.wrote(blocks.parse(entry.document), entry.revision, affinity)
         return self.seen[cidr]
 
     def secured(self, seen: Seen) -> Seen:

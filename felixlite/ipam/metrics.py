@@ -1,15 +1,23 @@
-"""What IPAM tells Prometheus: gauges of the whole cluster (the controllers), timings of one node's assignments (its agent).
+"""What IPAM tells Prometheus: the controllers tell of the whole cluster, an agent of its node and of its assignments.
 
-Names are those of the reference (section 5), so that dashboards made for Calico go on.
+Names are those of the reference (section 5), so that dashboards made for Calico go on.  An agent reads the blocks of its
+node when it is asked, two round trips; what it borrows elsewhere it knows from its Snapshot.
 """
 
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from felixlite.addresses import Prefix
 from felixlite.health import Sample
+from felixlite.ipam import blocks
+from felixlite.ipam.blocks import Ledger
 from felixlite.ipam.facts import Facts
 from felixlite.ipam.usage import block_usages, reserved_size, rows
+from felixlite.model.inside import Pool
+from felixlite.snapshot import Snapshot, pool_covering
+
+NO_POOL = "no_ippool"
 
 MEANINGS = {
     "ipam_allocations_in_use": "Addresses in use, by pool and by the node that uses them.",
@@ -33,7 +41,7 @@ def _sample(name: str, value: float, kind: str = "gauge", **labels: str) -> Samp
 def samples(facts: Facts, waiting: int = 0, reclaimed: int = 0, reservations: Sequence[Prefix] = ()) -> list[Sample]:
     """The gauges of reference 5, by pool and by the node that uses the address (for blocks: owns it)."""
     found = block_usages(facts, reservations)
-    pool_of = {block.cidr: block.pool or "no_ippool" for block in found}
+    pool_of = {block.cidr: block.pool or NO_POOL for block in found}
     counts: dict[tuple[str, str, str], int] = {}
 
     def count(name: str, pool: str, node: str) -> None:
@@ -47,14 +55,43 @@ def samples(facts: Facts, waiting: int = 0, reclaimed: int = 0, reservations: Se
             count("ipam_allocations_borrowed", pool_of[row.block], row.node)
     return [
         *(_sample(name, value, ippool=pool, node=node) for (name, pool, node), value in sorted(counts.items())),
-        *(_sample("ipam_ippool_size", pool.cidr.size, ippool=pool.name) for pool in facts.pools),
-        *(
-            _sample("ipam_ippool_reserved", reserved_size(pool.cidr, reservations), ippool=pool.name)
-            for pool in facts.pools
-        ),
+        *_pool_samples(facts.pools, reservations),
         _sample("ipam_allocations_gc_candidates", waiting),
         _sample("ipam_allocations_gc_reclamations", reclaimed, "counter"),
     ]
+
+
+def _pool_samples(pools: Iterable[Pool], reservations: Sequence[Prefix]) -> Iterator[Sample]:
+    for pool in pools:
+        yield _sample("ipam_ippool_size", pool.cidr.size, ippool=pool.name)
+        yield _sample("ipam_ippool_reserved", reserved_size(pool.cidr, reservations), ippool=pool.name)
+
+
+def of_node(known: Snapshot, own: Iterable[Ledger]) -> Iterator[Sample]:
+    """The same gauges for one node: its own blocks, and what it uses in others'."""
+    pools, here = known.pools.values(), known.here
+
+    def pool_name(where: Prefix) -> str:
+        pool = pool_covering(pools, where)
+        return pool.name if pool else NO_POOL
+
+    owned: Counter[str] = Counter()
+    used: Counter[str] = Counter()
+    lent: Counter[str] = Counter()
+    for ledger in own:
+        owned[pool_name(ledger.cidr)] += 1
+        users = (blocks.secondary(attribute).get("node", here) for _, attribute in blocks.in_use(ledger))
+        used[pool_name(ledger.cidr)] += sum(1 for user in users if user == here)
+    for block in known.blocks.values():
+        lent[pool_name(block.cidr)] += sum(user == here for user in block.borrowed.values())
+    for name, counts in (
+        ("ipam_blocks", owned),
+        ("ipam_allocations_in_use", used + lent),
+        ("ipam_allocations_borrowed", lent),
+    ):
+        for pool in sorted({*counts, *known.pools}):
+            yield _sample(name, counts[pool], ippool=pool, node=here)
+    yield from _pool_samples(pools, [cidr for cidrs in known.reservations.values() for cidr in cidrs])
 
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)

@@ -54,6 +54,16 @@ def read_pools(store: Store) -> list[Pool]:
     return found
 
 
+def blocks_of_node(store: Store, node: str) -> list[Ledger]:
+    """The blocks that a node owns, as they are now; one that does not add up is left out."""
+    affinities = map(
+        documents.affinity_of, (entry.document for entry in store.list(documents.AFFINITY, node=node).entries)
+    )
+    entries = store.read([documents.block_key(found.cidr) for found in affinities if found and not found.virtual])
+    seen = [readable(entry) for entry in entries if entry]
+    return [one.ledger for one in seen if one and one.ledger.node == node]
+
+
 def _labels(node: Entry | None) -> Labels:
     found = (node.document.get("metadata") or {}).get("labels") if node else None
     return found if isinstance(found, dict) else {}

@@ -7,6 +7,10 @@ from felixlite.addresses import Prefix
 from felixlite.cli.ipam import shortened
 from felixlite.cli.main import run
 from felixlite.cli.session import Session
+from felixlite.datastore.store import Key
+from felixlite.errors import Unreachable
+from felixlite.ipam.assign import View, pools_for
+from felixlite.ipam.reading import read_pools
 from tests.unit.ipam.cluster import Cluster
 from tests.unit.ipam.world import wants
 
@@ -122,6 +126,52 @@ def test_a_pool_is_split_into_equal_parts_without_changing_an_address(ipam):
     assert cidrs == ["10.0.0.0/26", "10.0.0.64/26", "10.0.0.128/26", "10.0.0.192/26"]
     assert ipam.cluster.live() == before
     assert ipam.cluster.findings() == []
+
+
+@pytest.mark.parametrize("made", range(5))
+def test_a_split_that_was_cut_off_is_finished_by_the_same_command(ipam, monkeypatch, made):
+    """Without transactions; `made` parts exist when the store goes away (4: only the old pool is still to go)."""
+    store, before = ipam.cluster.store, ipam.cluster.live()
+    store.atomic = False
+    create, delete = store.create, store.commit
+    left = [made]
+
+    def dying(do):
+        def do_or_die(*given):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Unreachable("gone")
+            return do(*given)
+
+        return do_or_die
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "create", dying(create))
+        patch.setattr(store, "commit", dying(delete))
+        ipam("split", "default", "4")
+        assert "gone" in ipam.err
+    assert pools_that_assign(store) == ["default"]
+
+    ipam("split", "default", "4")
+
+    assert pools_that_assign(store) == [f"split-default-{number}" for number in range(4)]
+    assert ipam.cluster.live() == before
+    assert ipam.cluster.findings() == []
+
+
+def pools_that_assign(store):
+    view = View(read_pools(store))
+    return [pool.name for pool in pools_for(wants(), 4, view, "n1")]
+
+
+def test_a_split_does_not_take_over_a_pool_of_the_same_name(ipam):
+    ipam.cluster.store.atomic = False
+    ipam.cluster.put(Key("IPPool", "split-default-1"), {"spec": {"cidr": "10.9.0.0/26"}}, api="projectcalico.org/v3")
+
+    ipam("split", "default", "4")
+
+    assert "IPPool split-default-1 exists with other settings" in ipam.err
+    assert "default" in pools_that_assign(ipam.cluster.store)
 
 
 @pytest.mark.parametrize(("parts", "complaint"), [("3", "power of two"), ("8", "can be split into 4 pools at most")])

@@ -52,6 +52,37 @@ def test_256_addresses_take_fewer_than_five_round_trips_per_block():
     assert world.store.trips < 5 * len(set(assigned.blocks))
 
 
+class Overtaken:
+    """A store on which somebody else is faster, `times` times."""
+
+    def __init__(self, store, meanwhile):
+        self._store, self._meanwhile, self.times = store, meanwhile, 0
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def commit(self, writes):
+        if self.times and any(write.key.kind == documents.BLOCK for write in writes):
+            self.times -= 1
+            self._meanwhile(self.times)
+        return self._store.commit(writes)
+
+
+def test_of_two_agents_of_one_node_each_takes_from_blocks_of_its_own_once_they_met(world):
+    other = world.node()
+    store = Overtaken(world.store, lambda n: other.assign(wants(f"other{n}")))
+    mine = Ipam(store, "n1", lambda: world.view, lambda: world.now)
+    (block,) = other.assign(wants("other")).blocks
+    assert mine.assign(wants("first")).blocks == (block,)
+    store.times = 2
+    (own,) = mine.assign(wants("second")).blocks
+
+    assert store.times == 0
+    assert own != block
+    assert {b for n in range(20) for b in mine.assign(wants(f"m{n}")).blocks} == {own}
+    assert {b for n in range(20) for b in other.assign(wants(f"o{n}")).blocks} == {block}
+
+
 def test_two_agents_of_one_node_never_hand_out_the_same_address(world):
     mine, other = world.node(), Ipam(world.store, "n1", lambda: world.view, lambda: world.now)
 

@@ -1,8 +1,12 @@
 from felixlite.addresses import Prefix
 from felixlite.health import metrics_text
-from felixlite.ipam.metrics import Timings, samples
+from felixlite.ipam import blocks
+from felixlite.ipam.metrics import Timings, of_node, samples
+from felixlite.ipam.reading import blocks_of_node, read_pools
 from felixlite.ipam.repair import read_facts
 from felixlite.ipam.usage import block_usages, reserved_size
+from felixlite.model.blocks import block
+from felixlite.snapshot import Snapshot
 from tests.unit.ipam.cluster import Cluster
 from tests.unit.ipam.world import wants
 
@@ -23,6 +27,24 @@ def test_the_metrics_count_by_pool_and_node():
     assert values(found, "ipam_blocks") == {("default", "n1"): 1, ("default", "n2"): 1}
     assert values(found, "ipam_ippool_size") == {("default",): 256}
     assert values(found, "ipam_allocations_gc_candidates") == {(): 3}
+
+
+def test_a_node_tells_of_its_own_blocks_and_of_what_it_borrows():
+    cluster = Cluster()
+    cluster.node("n2").assign_address(wants("k8s.lent", node="n2"), cluster.block("n1").cidr.address(40))
+    pools = {pool.name: pool for pool in read_pools(cluster.store)}
+    known = {ledger.cidr: block(blocks.document(ledger)) for ledger in cluster.ledgers()}
+    told = {}
+    for node in ("n1", "n2"):
+        found = list(of_node(Snapshot(node, pools=pools, blocks=known), blocks_of_node(cluster.store, node)))
+        told |= {(s.name, node): s.value for s in found}
+
+    whole = samples(read_facts(cluster.store))
+    for name in ("ipam_allocations_in_use", "ipam_blocks"):
+        for node in ("n1", "n2"):
+            assert told[name, node] == values(whole, name)["default", node]
+    assert [told["ipam_allocations_borrowed", node] for node in ("n1", "n2")] == [0, 1]
+    assert told["ipam_ippool_size", "n1"] == 256
 
 
 def test_reserved_addresses_are_counted_once():
