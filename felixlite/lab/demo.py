@@ -1,48 +1,14 @@
 """`./run demo`: a lab comes up, its mechanism is shown, the pool is edited under traffic, and nothing is lost."""
 
-import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Self
+from collections.abc import Callable
 
 from felixlite.lab import world
 from felixlite.lab.lab import Lab
-from felixlite.lab.probe import Cell, Place, Prober
 from felixlite.lab.topology import Topology
+from felixlite.lab.traffic import Traffic
 
 Say = Callable[[str], None]
-
-
-class Traffic:
-    """Probes between all pods, without a pause, until it is told to stop."""
-
-    def __init__(self, places: Sequence[Place]) -> None:
-        self.pairs = [(a, b) for a in places for b in places if a != b]
-        self.cells: list[Cell] = []
-        self._places = places
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        with Prober(self._places, port=4243) as prober:
-            while not self._stop.is_set():
-                self.cells += prober.matrix(self.pairs, count=10, patience=0.5)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    @property
-    def sent(self) -> int:
-        return sum(cell.sent for cell in self.cells)
-
-    @property
-    def lost(self) -> int:
-        return sum(cell.sent - cell.answered for cell in self.cells)
 
 
 def demo(topology: Topology, say: Say) -> int:

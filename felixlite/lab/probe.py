@@ -9,7 +9,8 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -58,6 +59,19 @@ class Cell:
         return 1 - self.answered / self.sent if self.sent else 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A probe that was not answered: `arrived` tells whether it was lost on the way there or on the way back."""
+
+    source: str
+    target: str
+    at: float  # monotonic
+    arrived: bool
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.target}: {'the answer' if self.arrived else 'the probe'} of {self.at:.3f} s"
+
+
 class Prober:
     """Sockets in all places. Use as a context manager."""
 
@@ -66,6 +80,7 @@ class Prober:
         self.selector = selectors.DefaultSelector()
         self.senders: dict[Place, socket.socket] = {}
         self.sockets: list[socket.socket] = []
+        self.number = 0
         for place in places:
             self._open(place)
 
@@ -91,29 +106,47 @@ class Prober:
 
     def matrix(self, pairs: Sequence[tuple[Place, Place]], count: int = 1, patience: float = 1.0) -> list[Cell]:
         """`count` probes for every pair; waits for stragglers no longer than `patience` after the last one."""
-        self.cells = [Cell(source, target) for source, target in pairs]
-        self.sent_at: dict[int, float] = {}
-        self.outstanding = 0
-        for number in range(count):
-            for index, cell in enumerate(self.cells):
-                self._send(number * len(self.cells) + index, cell)
-                self._turn(0)
-        deadline = time.monotonic() + patience
-        # what has arrived counts, however late we look: a busy machine is not a loss
-        while self.outstanding and (self._turn(0.01) or time.monotonic() < deadline):
-            pass
+        self.begin(pairs)
+        for _ in range(count):
+            self.round()
+        self.settle(patience)
         return self.cells
 
-    def _send(self, number: int, cell: Cell) -> None:
+    def begin(self, pairs: Sequence[tuple[Place, Place]]) -> None:
+        self.cells = [Cell(source, target) for source, target in pairs]
+        self.sent_at: dict[int, float] = {}  # of probes without an answer
+        self.arrived: set[int] = set()  # of those, the ones that their target has seen
+        self.first = self.number  # an answer to an earlier number is a straggler
+
+    def round(self) -> None:
+        """One probe for every pair."""
+        for cell in self.cells:
+            self._send(cell)
+            self.turn(0)
+
+    def settle(self, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        # what has arrived counts, however late we look: a busy machine is not a loss
+        while self.sent_at and (self.turn(0.01) or time.monotonic() < deadline):
+            pass
+
+    def missing(self) -> Iterator[Missing]:
+        for number, at in self.sent_at.items():
+            cell = self._cell(number)
+            yield Missing(cell.source.name, cell.target.name, at, number in self.arrived)
+
+    def _cell(self, number: int) -> Cell:
+        return self.cells[(number - self.first) % len(self.cells)]
+
+    def _send(self, cell: Cell) -> None:
+        number = self.number
+        self.number += 1
         cell.sent += 1
         self.sent_at[number] = time.monotonic()
-        try:
+        with suppress(OSError):  # no route: a lost probe like any other
             self.senders[cell.source].sendto(number.to_bytes(8, "big"), (cell.target.address, self.port))
-        except OSError:
-            return  # no route: a lost probe like any other
-        self.outstanding += 1
 
-    def _turn(self, patience: float) -> bool:
+    def turn(self, patience: float) -> bool:
         """Whether there was anything to do."""
         found = self.selector.select(patience)
         for ready, _ in found:
@@ -127,13 +160,12 @@ class Prober:
             return  # an ICMP error that belongs to an earlier answer
         number = int.from_bytes(datagram, "big")
         if number in self.sent_at:
-            cell = self.cells[number % len(self.cells)]
+            cell = self._cell(number)
             cell.arrived += 1
             cell.seen_from = origin[0]
-        try:
+            self.arrived.add(number)
+        with suppress(OSError):  # no way back: a lost probe
             receiver.sendto(datagram, origin)
-        except OSError:
-            return  # no way back: a lost probe
 
     def _collect(self, sender: socket.socket) -> None:
         try:
@@ -144,8 +176,8 @@ class Prober:
         began = self.sent_at.pop(number, None)
         if began is None:
             return  # a straggler of an earlier matrix, or a duplicate
-        self.outstanding -= 1
-        cell = self.cells[number % len(self.cells)]
+        self.arrived.discard(number)
+        cell = self._cell(number)
         cell.answered += 1
         took = (time.monotonic() - began) * 1000
         cell.best_ms = took if cell.best_ms is None else min(cell.best_ms, took)

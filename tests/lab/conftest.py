@@ -13,7 +13,7 @@ from tests.support.labs import clean_leftovers, lab_name
 def lab() -> Iterator[Lab]:
     """Three nodes on two subnets, two pods each, one BIRD. Whoever changes it changes it back."""
     clean_leftovers()
-    made = Lab(Topology(name=lab_name("l")))
+    made = Lab(Topology(name=lab_name("l"), settings={"FELIXLITE_WAITFORACCEPTS": "60"}))  # however busy the machine is
     try:
         made.up()
         yield made

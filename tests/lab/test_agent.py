@@ -43,7 +43,7 @@ def watching(lab, node):
 
 @contextmanager
 def traffic(lab):
-    from felixlite.lab.demo import Traffic
+    from felixlite.lab.traffic import Traffic
 
     with Traffic(lab.pod_places()) as flowing:
         yield flowing
