@@ -26,8 +26,8 @@ class Planned:
     """What a planner answers: all that is wanted, and when it wants to be asked again though nothing changed."""
 
     tables: Plan
-    notes: Callable[[], Sequence[str]] = (
-        tuple  # what a person should know, when one asks: why something is not in the plan
+    notes: Callable[[float], Sequence[str]] = (
+        lambda _now: ()  # what a person should know, when one asks: why something is not in the plan
     )
     ask_again_at: float | None = None
     may_remove: bool = True  # False: the planner does not know enough to say that something is unwanted
@@ -124,6 +124,9 @@ class Loop:
 
     def stop(self) -> None:
         self._inbox.put(None)
+
+    def notes(self) -> Sequence[str]:
+        return self.planned.notes(self._clock())
 
     @property
     def in_sync(self) -> bool:

@@ -123,7 +123,7 @@ class NodePlanner:
             "pod mtus": (pods["pod_mtus"],),
         }
         self.published = self.published_of(self.progress, here, snapshot, self.given.carrier)
-        notes = partial(self._notes, snapshot, now, ground, settings, (*policy.notes, *peering.notes))
+        notes = partial(self._notes, snapshot, ground, settings, (*policy.notes, *peering.notes))
         spare = nothing if BGP in snapshot.in_sync else routes_to_elsewhere
         self.last = Planned(tables, notes, self.progress.ask_again_at, spare=spare)
         return self.last
@@ -131,7 +131,7 @@ class NodePlanner:
     def _without_a_node(self, snapshot: Snapshot) -> Planned:
         """Go on with what was; a Node record deleted under a running agent must not cut off its pods."""
         note = f"there is no Node {snapshot.here} in the store: keeping what is in force until it is registered again"
-        return Planned(self.last.tables, lambda: (note,), may_remove=False)
+        return Planned(self.last.tables, lambda _now: (note,), may_remove=False)
 
     def _step(self, s: Snapshot, now: float, here: Node, settings: Settings) -> tuple[Mtus, Ground]:
         """Move the switch of encapsulations on, and take the ground that routes are decided on."""
@@ -217,7 +217,7 @@ class NodePlanner:
         return found, bgp.own_candidates(found, s.affinities, s.local_workloads)
 
     def _notes(
-        self, s: Snapshot, now: float, ground: Ground, settings: Settings, policy: tuple[str, ...]
+        self, s: Snapshot, ground: Ground, settings: Settings, policy: tuple[str, ...], now: float
     ) -> tuple[str, ...]:
         patience = settings["waitForAccepts"]
         waiting = switch.notes(self.progress, now, ground.here, s.nodes, s.pools, patience)

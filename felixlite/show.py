@@ -111,7 +111,7 @@ def status(loop: Loop) -> dict[str, Any]:
         "node": known.here,
         "ready": loop.in_sync and not any(mirror.rows is None for mirror in loop.reconciler.mirrors.values()),
         "degraded": degraded,
-        "notes": list(loop.planned.notes()),
+        "notes": list(loop.notes()),
         "tables": tables,
         "last_round": round_status(loop.last_round),
         "rounds": loop.rounds,

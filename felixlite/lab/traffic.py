@@ -1,11 +1,11 @@
 """Traffic that flows all the while something else happens: numbered datagrams and held TCP connections between pods.
 
-    with Traffic(lab.pod_places()) as flowing:
+    with Traffic(lab.pod_places(), hold=True) as flowing:
         ...                                     # edit a pool, kill an agent
     flowing.missing, flowing.broken             # every datagram without an answer, every connection that did not last
 
-A datagram counts as lost when no answer has come within PATIENCE after the last one was sent, however slow the machine.
-Every connection carries small messages back and forth; one that is reset, closed or silent at the end is broken.
+A datagram counts as lost when no answer has come until `patience` after the last one was sent.  Every connection carries
+small messages back and forth; one that is reset, closed or silent at the end is broken.
 """
 
 import selectors
@@ -20,20 +20,25 @@ from typing import Self
 from felixlite.lab.probe import Missing, Place, Prober, within
 
 DATAGRAMS, MESSAGES = 4243, 4244  # ports
-PATIENCE = 10.0
+CONNECTED_WITHIN = 10.0
 _PAUSE = 0.001  # between two rounds, so that the answers keep up
 
 
 class Traffic:
     """Runs in a thread until the body is left."""
 
-    def __init__(self, places: Sequence[Place], rate: float | None = None) -> None:
-        """`rate` is datagrams a second for every pair; without it as many as the machine makes."""
+    def __init__(
+        self, places: Sequence[Place], *, hold: bool = False, patience: float = 0.5, rate: float | None = None
+    ) -> None:
+        """`hold`: connections as well, so all is well at first. `rate`: datagrams a second for every pair; without it
+        as many as the machine makes."""
         self.pairs = [(a, b) for a in places for b in places if a != b]
         self.sent = 0
         self.seconds = 0.0
         self.missing: list[Missing] = []
         self.broken: list[str] = []
+        self._held_pairs = self.pairs if hold else []
+        self._patience = patience
         self._interval = 1 / rate if rate else 0.0
         self._places = places
         self._stop = threading.Event()
@@ -55,11 +60,11 @@ class Traffic:
 
     def _run(self) -> None:
         try:
-            with Prober(self._places, DATAGRAMS) as prober, Connections(self.pairs, prober.selector) as held:
+            with Prober(self._places, DATAGRAMS) as prober, Connections(self._held_pairs, prober.selector) as held:
                 prober.begin(self.pairs)
                 self._flow(prober, held)
-                prober.settle(PATIENCE)
-                held.settle(PATIENCE)
+                prober.settle(self._patience)
+                held.settle(self._patience)
                 self.sent = sum(cell.sent for cell in prober.cells)
                 self.missing, self.broken = list(prober.missing()), held.broken()
         finally:
@@ -145,7 +150,7 @@ class Connections:
     def _connect(self, source: Place, target: Place) -> _Held:
         made = within(
             source.namespace,
-            lambda: socket.create_connection((target.address, MESSAGES), PATIENCE, (source.address, 0)),
+            lambda: socket.create_connection((target.address, MESSAGES), CONNECTED_WITHIN, (source.address, 0)),
         )
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from felixlite.errors import FelixliteError
 from felixlite.lab import world
-from felixlite.lab.demo import Traffic
 from felixlite.lab.faults import FAULTS, Fault, Kept
 from felixlite.lab.lab import Lab
+from felixlite.lab.traffic import Traffic
 
 NOTICED_WITHIN = 300.0  # the hold time of a session is what takes longest
 WARM = 0.3  # seconds of probes before and after

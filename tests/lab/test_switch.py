@@ -39,7 +39,7 @@ def has_moved(lab, node, mode):
 def switched(lab, mode):
     edit(lab, mode)
     for node in ("n1", "n2", "n3"):
-        world.wait_for(lambda node=node: has_moved(lab, node, mode), f"{node} to move to {mode}", 20.0)
+        world.wait_for(lambda node=node: has_moved(lab, node, mode), f"{node} to move to {mode}", 60.0)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def crossing(lab):
 @contextmanager
 def nothing_lost(lab):
     """Datagrams and held TCP connections between all pods, and none of them may suffer."""
-    with Traffic(lab.pod_places()) as flowing:
+    with Traffic(lab.pod_places(), hold=True, patience=10.0) as flowing:
         yield
     assert [str(missing) for missing in flowing.missing] == []
     assert flowing.broken == []
@@ -78,16 +78,22 @@ def test_a_switch_with_an_agent_killed_in_the_middle_loses_nothing(crossing):
 def test_a_node_that_is_slow_by_five_seconds_is_waited_for_and_nothing_is_lost(crossing):
     """Its agent stands still: it neither hears of the edit nor says what it accepts."""
     switched(crossing, IPIP)
+    world.wait_for(lambda: "vxlan" not in accepted_by(crossing, "n3"), "n3 to accept no VXLAN", 30.0)
     slow = int(crossing.status("n3")["pid"])
     with nothing_lost(crossing):
         os.kill(slow, signal.SIGSTOP)
         try:
             edit(crossing, VXLAN)
             for node in ("n1", "n2"):
-                world.wait_for(lambda node=node: waits_for_n3(crossing, node) >= 5, f"{node} to wait for n3", 20.0)
+                world.wait_for(lambda node=node: waits_for_n3(crossing, node) >= 5, f"{node} to wait for n3", 40.0)
         finally:
             os.kill(slow, signal.SIGCONT)
         switched(crossing, VXLAN)
+
+
+def accepted_by(lab, node):
+    found = json.loads(lab.felixlite("get", "node", node, "-o", "json"))
+    return found["status"]["accepts"]
 
 
 def waits_for_n3(lab, node):

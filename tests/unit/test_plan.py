@@ -112,7 +112,7 @@ def test_an_own_node_record_deleted_under_the_agent_changes_and_removes_nothing(
 
     assert after.tables == before.tables
     assert not after.may_remove
-    assert "there is no Node n1" in after.notes()[0]
+    assert "there is no Node n1" in after.notes(0.0)[0]
 
 
 def test_the_plan_depends_only_on_what_is_known_not_on_the_way_there(snapshot):
