@@ -5,44 +5,25 @@ What an answer is made of is elsewhere: reading.py, writing.py, watching.py, tab
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-import felixlite
-from felixlite.apiserver import discovery, forms, judging, reading, selection, status, tables
+from felixlite.apiserver import forms, reading, selection, status
+from felixlite.apiserver.answers import Answer, Stream, as_table, encoded, wants_table, warnings, watch_encoding
+from felixlite.apiserver.bodies import body, delete_options, patching
 from felixlite.apiserver.cache import Feed, Gone
+from felixlite.apiserver.pages import page
 from felixlite.apiserver.requests import Request, Target, target
 from felixlite.apiserver.status import Refused
 from felixlite.apiserver.watching import Pump, View, Watcher, chunk, frame
 from felixlite.apiserver.writing import Done, Options, Writer
-from felixlite.datastore.store import Document, Entry, Store, in_order
-from felixlite.errors import FelixliteError, Rejected, StoreError
-from felixlite.model import patch
-from felixlite.yamltext import values
+from felixlite.datastore.store import Entry, Store, in_order
+from felixlite.errors import Rejected, StoreError
 
-KUBERNETES = "v1.32.0"  # whose ways are followed; clients ask for it
 LONGEST_WATCH = 3600
-JSON = "application/json"
 READS = ("get", "list", "watch")
 Judge = Callable[[Any, Target | None, str], str]  # why a user may not; "": may
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    code: int
-    body: bytes
-    content_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A watch: head and first frames; the rest comes from the pump."""
-
-    watcher: Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +55,7 @@ class Api:
             return self._answer(request)
         except Refused as refused:
             after = (("Retry-After", str(refused.retry_after)),) if refused.retry_after else ()
-            return Answer(refused.code, _encoded(request, refused.document()), headers=after)
+            return Answer(refused.code, encoded(request, refused.document()), headers=after)
 
     def _answer(self, request: Request) -> Answer | Stream:
         wanted = target(request.path)
@@ -87,7 +68,7 @@ class Api:
         try:
             return self._verb(request, wanted, verb)
         except (StoreError, Rejected) as error:
-            raise status.of_error(error, wanted.served, wanted.name) from None
+            raise status.of_error(error, wanted.served, wanted.name or _name_in(request)) from None
 
     def _may(self, request: Request, wanted: Target, verb: str) -> None:
         why = self.rules.may(request.user, wanted, verb) if self.rules.may else ""
@@ -132,45 +113,37 @@ class Api:
         page = reading.listed(self.feed_of(wanted.served.stored), self.pages, wanted, request)
         if wants_table(request):
             objects = (forms.shown(wanted.served, entry) for entry in page.entries)
-            return Answer(200, _encoded(request, _table(request, wanted, objects, reading.page_metadata(page))))
-        return Answer(200, _encoded(request, reading.as_list(wanted.served, page)))
+            return Answer(200, encoded(request, as_table(request, wanted.served, objects, reading.page_metadata(page))))
+        return Answer(200, encoded(request, reading.as_list(wanted.served, page)))
 
     def _watch(self, request: Request, wanted: Target) -> Stream:
-        fields = request.query.get("fieldSelector", "")
-        if wanted.name:
-            fields = ",".join(filter(None, (fields, f"metadata.name={wanted.name}")))
-        matches = selection.selection(request.query.get("labelSelector", ""), fields)
-        view = _view(request, wanted, matches)
-        feed = self.feed_of(wanted.served.stored)
-        cache = reading.ready(feed, wanted.served)
-        seconds = min(request.number("timeoutSeconds") or LONGEST_WATCH, LONGEST_WATCH)
-        asked = request.query.get("resourceVersion", "")
+        feed, cache = (
+            self.feed_of(wanted.served.stored),
+            reading.ready(self.feed_of(wanted.served.stored), wanted.served),
+        )
+        asked, bookmarks = request.query.get("resourceVersion", ""), request.says("allowWatchBookmarks")
+        view = _view(request, wanted)
         with feed.news:
-            everything = request.says("sendInitialEvents") or (
-                asked in ("", "0") and "sendInitialEvents" not in request.query
-            )
+            everything = _wants_everything(request)
             try:
                 place = cache.end if everything or not asked.isdecimal() else cache.place(asked)
             except Gone:
-                gone = status.expired(f"too old resource version: {asked} ({cache.revision})")
-                watcher = Watcher(feed, cache, view, cache.end, 0.0, bookmarks=False)
-                watcher.first = chunk(frame("ERROR", gone.document()))
-                return Stream(watcher)
+                error = status.expired(f"too old resource version: {asked} ({cache.revision})").document()
+                return Stream(
+                    Watcher(feed, cache, view, cache.end, 0.0, bookmarks=False, first=chunk(frame("ERROR", error)))
+                )
             entries, revision = (in_order(cache.entries.values()) if everything else ()), cache.revision
-        watcher = Watcher(
-            feed, cache, view, place, time.monotonic() + seconds, bookmarks=request.says("allowWatchBookmarks")
-        )
         first = view.initial(entries)
-        if request.says("sendInitialEvents") and watcher.bookmarks:
+        if request.says("sendInitialEvents") and bookmarks:
             first += view.bookmark(revision, end_of_initial=True)
-        watcher.first = chunk(first) if first else b""
-        return Stream(watcher)
+        until = time.monotonic() + min(request.number("timeoutSeconds") or LONGEST_WATCH, LONGEST_WATCH)
+        return Stream(Watcher(feed, cache, view, place, until, bookmarks, chunk(first) if first else b""))
 
     def _shown(self, request: Request, wanted: Target, entries: Sequence[Entry], revision: str) -> bytes:
         objects = [forms.shown(wanted.served, entry) for entry in entries]
         if wants_table(request):
-            return _encoded(request, _table(request, wanted, objects, {"resourceVersion": revision}))
-        return _encoded(request, objects[0])
+            return encoded(request, as_table(request, wanted.served, objects, {"resourceVersion": revision}))
+        return encoded(request, objects[0])
 
     # -- writes
 
@@ -180,7 +153,7 @@ class Api:
 
     def _wrote(self, request: Request, wanted: Target, done: Done) -> Answer:
         shown = self._shown(request, wanted, [done.entry], done.entry.revision)
-        return Answer(201 if done.is_new else 200, shown, headers=_warnings(done.notes))
+        return Answer(201 if done.is_new else 200, shown, headers=warnings(done.notes))
 
     def _deleted(self, request: Request, wanted: Target, done: Done) -> Answer:
         if not done.is_gone:
@@ -188,7 +161,7 @@ class Api:
         uid = forms.shown(wanted.served, done.entry)["metadata"]["uid"]
         details = {**status.about(wanted.served, wanted.name), "uid": uid}
         found = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-        return Answer(200, _encoded(request, found))
+        return Answer(200, encoded(request, found))
 
     def _delete_all(self, request: Request, wanted: Target) -> Answer:
         page = reading.listed(self.feed_of(wanted.served.stored), self.pages, wanted, request)
@@ -201,7 +174,7 @@ class Api:
             except Refused as refused:
                 if refused.code != 404:
                     raise
-        return Answer(200, _encoded(request, reading.as_list(wanted.served, page)))
+        return Answer(200, encoded(request, reading.as_list(wanted.served, page)))
 
     # -- what is no resource
 
@@ -214,162 +187,25 @@ class Api:
         return found
 
 
-def page(request: Request) -> Answer | None:
-    steps = [step for step in request.path.split("/") if step]
-    match steps:
-        case ["healthz" | "livez" | "readyz", *_]:
-            return Answer(200, b"ok", "text/plain")
-        case ["version"]:
-            return Answer(200, _encoded(request, version()))
-        case ["api"] | ["apis"] if chosen := _aggregation(request):
-            found: Document | None = discovery.aggregated(core=steps == ["api"], version=chosen)
-            return Answer(
-                200, _encoded(request, found), f"{JSON};g=apidiscovery.k8s.io;v={chosen};as=APIGroupDiscoveryList"
-            )
-        case ["api"]:
-            found = discovery.legacy_versions(request.headers.get("host", ""))
-        case ["apis"]:
-            found = discovery.group_list()
-        case ["api", version_]:
-            found = discovery.resource_list("", version_)
-        case ["apis", group]:
-            found = discovery.group(group)
-        case ["apis", group, version_]:
-            found = discovery.resource_list(group, version_)
-        case _:
-            return None
-    return Answer(200, _encoded(request, found)) if found else None
+def _view(request: Request, wanted: Target) -> View:
+    fields = request.query.get("fieldSelector", "")
+    if wanted.name:
+        fields = ",".join(filter(None, (fields, f"metadata.name={wanted.name}")))
+    matches = selection.selection(request.query.get("labelSelector", ""), fields)
+    return View(wanted.served, wanted.namespace, matches, *watch_encoding(request, wanted.served))
 
 
-def version() -> Document:
-    _, minor, _ = KUBERNETES.split(".")
-    return {
-        "major": "1",
-        "minor": minor,
-        "gitVersion": f"{KUBERNETES}+felixlite.{felixlite.__version__}",
-        "gitCommit": "",
-        "gitTreeState": "",
-        "buildDate": "",
-        "goVersion": "",
-        "compiler": "",
-        "platform": "",
-    }
+def _name_in(request: Request) -> str:
+    """Of an object that is being created, for messages."""
+    found = body(request) if request.body else None
+    return str((found.get("metadata") or {}).get("name") or "") if isinstance(found, dict) else ""
 
 
-def _aggregation(request: Request) -> str:
-    for part in request.accept.split(","):
-        words = {word.strip() for word in part.split(";")}
-        if "as=APIGroupDiscoveryList" in words:
-            chosen = next((word[2:] for word in words if word.startswith("v=")), "")
-            if chosen in ("v2", "v2beta1"):
-                return chosen
-    return ""
-
-
-# -- bodies
-
-
-def body(request: Request) -> Any:
-    if not request.body:
-        raise Refused(400, "the body is empty; it must be an object")
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip() or JSON
-    if kind in ("application/yaml", "application/apply-patch+yaml"):
-        return _yaml(request.body)
-    if kind.endswith("json") or kind == "*/*":
-        return _json(request.body)
-    raise Refused(415, f"the body of the request is {kind}; this server reads {JSON} and application/yaml")
-
-
-def _json(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise Refused(400, f"the body is no JSON: {error}") from None
-
-
-def _yaml(text: bytes) -> Any:
-    try:
-        found = values(text.decode(errors="replace"), "the body")
-    except FelixliteError as error:
-        raise Refused(400, str(error)) from None
-    if len(found) != 1:
-        raise Refused(400, f"the body has {len(found)} documents; it must have one")
-    return found[0]
-
-
-def delete_options(request: Request) -> Mapping[str, Any]:
-    found = _json(request.body) if request.body else {}
-    if not isinstance(found, dict):
-        raise Refused(400, "the body must be DeleteOptions")
-    if "gracePeriodSeconds" in request.query:
-        found["gracePeriodSeconds"] = request.number("gracePeriodSeconds")
-    return found
-
-
-def patching(request: Request, wanted: Target) -> Callable[[Document], object]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    change = body(request)
-    match kind:
-        case "application/merge-patch+json":
-            return lambda before: patch.merge(before, change)
-        case "application/json-patch+json":
-            return lambda before: _json_patched(before, change)
-        case "application/strategic-merge-patch+json" if not wanted.served.is_calico:
-            from felixlite.apiserver import strategic
-
-            return lambda before: strategic.merge(before, change)
-    served = "application/merge-patch+json, application/json-patch+json"
-    served += "" if wanted.served.is_calico else ", application/strategic-merge-patch+json"
-    more = "; server-side apply is not done here: use `kubectl apply` without --server-side" if "apply" in kind else ""
-    raise Refused(415, f"the body of the request was in an unknown format {kind!r}; accepted: {served}{more}")
-
-
-def _json_patched(before: Document, change: Any) -> Any:
-    try:
-        return patch.apply(before, change)
-    except patch.PatchError as error:
-        raise Refused(422, f"the patch cannot be applied: {error}") from None
-
-
-# -- forms of answers
-
-
-def wants_table(request: Request) -> bool:
-    first = next((part for part in request.accept.split(",") if "as=" in part), "")
-    return "as=Table" in first
-
-
-def _table(request: Request, wanted: Target, objects: Any, metadata: Document) -> Document:
-    include = request.query.get("includeObject", "Metadata")
-    return tables.table(wanted.served, objects, tables.utc_now(), include, metadata)
-
-
-def _view(request: Request, wanted: Target, matches: selection.Matches | None) -> View:
-    if not wants_table(request):
-        return View(wanted.served, wanted.namespace, matches)
-    include = request.query.get("includeObject", "Metadata")
-
-    def encode(kind: str, found: Document) -> bytes:
-        metadata = {"resourceVersion": found["metadata"]["resourceVersion"]}
-        return frame(kind, tables.table(wanted.served, [found], tables.utc_now(), include, metadata))
-
-    return View(wanted.served, wanted.namespace, matches, encode, f"table {include}")
-
-
-def _warnings(notes: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    return tuple(("Warning", f'299 - "{_quoted(note)}"') for note in notes)
-
-
-def _quoted(note: str) -> str:
-    return note.encode("ascii", "replace").decode().replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-
-
-def _encoded(request: Request, found: Any) -> bytes:
-    """In one line; indented for people (kube-api.md: a curl, or who asks for it)."""
-    is_person = request.headers.get("user-agent", "").startswith("curl/") or request.says("pretty")
-    return orjson.dumps(
-        found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if is_person else orjson.OPT_APPEND_NEWLINE
-    )
+def _wants_everything(request: Request) -> bool:
+    """What exists is told first: to who says so, and to who names no version."""
+    if "sendInitialEvents" in request.query:
+        return request.says("sendInitialEvents")
+    return request.query.get("resourceVersion", "") in ("", "0")
 
 
 def feeds_for(store: Store, own: Store, kinds_of_store: Sequence[str], others: Sequence[str]) -> list[Feed]:
@@ -383,6 +219,3 @@ def started(feeds: Sequence[Feed], pump: Pump) -> list[threading.Thread]:
     for thread in threads:
         thread.start()
     return threads
-
-
-__all__ = ["Answer", "Api", "Rules", "Stream", "judging"]

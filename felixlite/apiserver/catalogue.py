@@ -11,17 +11,13 @@ from functools import cache
 
 from felixlite.model import kinds
 from felixlite.model.kinds import Kind, Printer
+from felixlite.model.schema import structural
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 NO_CUSTOM_RESOURCE = frozenset(
     {"Node", "Profile", "WorkloadEndpoint"}
 )  # reference 1.3: on Kubernetes these are Node, Pod, ...
-WITH_STATUS = frozenset(
-    {
-        "IPPool", "CalicoNodeStatus", "KubeControllersConfiguration", "Namespace", "Node", "Pod", "Service",
-        "KubernetesNetworkPolicy", "DaemonSet", "Deployment", "CustomResourceDefinition",
-    }
-)  # fmt: skip
+WITH_STATUS = frozenset({"Namespace", "Node", "Pod", "Service", "KubernetesNetworkPolicy", "DaemonSet", "Deployment"})
 GROUP_ORDER = ("", "networking.k8s.io", "discovery.k8s.io", "coordination.k8s.io", "apps", "apiextensions.k8s.io")
 LAST_GROUPS = (kinds.CALICO, kinds.CRD_GROUP)
 
@@ -68,7 +64,7 @@ def _of_kind(kind: Kind) -> Served:
     group, _, version = kind.api_version.rpartition("/")
     return Served(
         group, version, kind.plural, kind.document_kind, kind.name, kind.namespaced,
-        short=kind.short, printer=kind.printer, has_status=kind.name in WITH_STATUS, model=kind,
+        short=kind.short, printer=kind.printer, has_status=_has_status(kind), model=kind,
     )  # fmt: skip
 
 
@@ -77,8 +73,13 @@ def _custom(kind: Kind) -> Served:
     name, plural = kind.crd
     return Served(
         group, version, plural, name, kind.name, kind.namespaced, Form.CUSTOM,
-        short=kind.short, printer=kind.printer, has_status=False, model=kind,
+        short=kind.short, printer=kind.printer, has_status=_has_status(kind), model=kind,
     )  # fmt: skip
+
+
+def _has_status(kind: Kind) -> bool:
+    """As our CRDs have it: the status is a subresource where there is one."""
+    return "status" in structural(kind)["properties"] if kind.is_calico else kind.name in WITH_STATUS
 
 
 _NODE_PRINTER = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from felixlite.admission import judged
-from felixlite.apiserver import status
+from felixlite.apiserver import core, status
 from felixlite.apiserver.catalogue import Form, Served
 from felixlite.apiserver.status import Refused
 from felixlite.datastore.store import Document
@@ -73,9 +73,10 @@ def judge(
         _well_named(served, name)
         return Judgement(document)
     if not served.is_calico:
+        document = core.filled(served.stored, document)
         parse(document)
         return Judgement(document)
-    if permissive and served.form is Form.CUSTOM:
+    if permissive:
         return Judgement(document)
     (one,) = judged([document])
     problems = [
@@ -91,7 +92,7 @@ def may_go(served: Served, document: Document, others: Others, *, permissive: bo
     """Refused: something else still needs it. A finalizer is somebody who will decide that later."""
     if not served.is_calico or (document.get("metadata") or {}).get("finalizers"):
         return
-    if permissive and served.form is Form.CUSTOM:
+    if permissive:
         return
     problems: Sequence[Problem] = crossrules.check_delete(document, others)
     if problems:

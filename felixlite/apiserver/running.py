@@ -6,16 +6,19 @@ with running(connect(url), Settings(folder)) as server:
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-from felixlite.apiserver import catalogue
+from felixlite.apiserver import catalogue, core, namespaces
 from felixlite.apiserver.api import Api, Judge, Rules, feeds_for, started
 from felixlite.apiserver.identity import Identity
 from felixlite.apiserver.server import Audit, Server, serving
 from felixlite.apiserver.watching import Pump
+from felixlite.datastore.documents import born
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Document, Key, Store
 from felixlite.errors import AlreadyExists, Misconfigured
@@ -84,13 +87,13 @@ def _hosts(settings: Settings) -> list[str]:
 
 
 def _make_namespaces(store: Store) -> None:
-    for name in ("default", "kube-system"):
+    for name in namespaces.BUILT_IN:
         document: Document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        document |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+        document = core.filled("Namespace", document)
         key = Key("Namespace", name)
         if store.get(key) is None:
             try:
-                store.create(key, document)
+                store.create(key, born(document, str(uuid.uuid4()), datetime.now(UTC)))
             except AlreadyExists:
                 continue
 

@@ -15,7 +15,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from felixlite.apiserver.api import Answer, Api, Stream
+from felixlite.apiserver.answers import Answer, Stream
+from felixlite.apiserver.api import Api
 from felixlite.apiserver.identity import Identity, user_of_certificate
 from felixlite.apiserver.requests import Request, User, target
 from felixlite.apiserver.status import Refused

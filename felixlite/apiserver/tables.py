@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from felixlite.apiserver.catalogue import Served
@@ -109,7 +109,3 @@ _SPANS = (
     (8 * 86400, "d", "h"),
     (2 * 365 * 86400, "d", ""),
 )
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)

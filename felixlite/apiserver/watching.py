@@ -38,6 +38,9 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+Encode = Callable[[str, Document], bytes]  # ADDED, MODIFIED or DELETED, and the object
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """Who watches what, and how it is told to them."""
@@ -45,7 +48,7 @@ class View:
     served: Served
     namespace: str
     matches: Matches | None
-    encode: Callable[[str, Document], bytes] = frame
+    encode: Encode = frame
     words: str = ""  # what tells this encoding from others
 
     def told(self, change: Change) -> bytes:

@@ -12,19 +12,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from felixlite.apiserver import forms, judging, status
+from felixlite.apiserver import forms, judging, namespaces, status
 from felixlite.apiserver.cache import Feed
-from felixlite.apiserver.catalogue import Form, Served
+from felixlite.apiserver.catalogue import Served
 from felixlite.apiserver.reading import stored
 from felixlite.apiserver.requests import Target
 from felixlite.apiserver.status import Refused
 from felixlite.datastore.documents import born
 from felixlite.datastore.store import Document, Entry
-from felixlite.errors import Conflict, NotFound, Problem, Rejected, StoreError
+from felixlite.errors import Conflict, NotFound, Problem, Rejected
 
 ATTEMPTS = 20
 KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")  # by whoever writes the object
-BUILT_IN_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +82,7 @@ class Writer:
             )
         if metadata.setdefault("namespace", target.namespace) != target.namespace:
             raise Refused(400, "the namespace of the provided object does not match the namespace sent on the request")
-        feed = self.feed_of("Namespace")
-        found = stored(feed, Target(_namespaces(), "", target.namespace))
-        if found is None and target.namespace not in BUILT_IN_NAMESPACES:
-            raise status.not_found(_namespaces(), target.namespace)
-        if found is not None and (found.document.get("metadata") or {}).get("deletionTimestamp"):
-            raise Refused(403, f"namespace {target.namespace} is being terminated: nothing new can be created in it")
+        namespaces.require(self.feed_of, target.namespace)
 
     # -- update and patch
 
@@ -139,9 +133,7 @@ class Writer:
         document = _counted(entry.document, found.document)
         notes += found.notes
         if _is_over(document):
-            if not self.options.dry:
-                feed.store.delete(entry.key, entry.revision)
-                feed.forgot(entry)
+            self._removed(feed, entry)
             return Done(Entry(entry.key, document, entry.revision), notes, is_gone=True)
         if self.options.dry or document == entry.document:
             return Done(Entry(entry.key, document, entry.revision), notes)
@@ -169,16 +161,40 @@ class Writer:
         raise status.conflict(target.served, target.name, "it keeps being changed by others")
 
     def _deleted(self, feed: Feed, served: Served, entry: Entry, body: Mapping[str, Any]) -> Done:
+        if served.stored == "Namespace":
+            return self._emptied(feed, entry)
         grace = _grace(served, entry.document, body.get("gracePeriodSeconds"))
         metadata = entry.document.get("metadata") or {}
         if metadata.get("finalizers") or grace:
             if metadata.get("deletionTimestamp") and metadata.get("deletionGracePeriodSeconds", 0) <= grace:
                 return Done(entry)
             return self._marked(feed, entry, grace)
+        return self._removed(feed, entry)
+
+    def _removed(self, feed: Feed, entry: Entry) -> Done:
         if not self.options.dry:
             feed.store.delete(entry.key, entry.revision)
             feed.forgot(entry)
+            if entry.key.namespace and (waiting := namespaces.finished(self.feed_of, entry.key.namespace)):
+                self._removed(self.feed_of("Namespace"), waiting)
         return Done(entry, is_gone=True)
+
+    def _emptied(self, feed: Feed, entry: Entry) -> Done:
+        """A namespace goes with all that is in it; what takes longer keeps it Terminating."""
+        namespaces.may_go(entry.key.name)
+        if self.options.dry:
+            return Done(entry, is_gone=True)
+        marked = self._marked(feed, Entry(entry.key, namespaces.terminating(entry.document), entry.revision), 0).entry
+        for inside in namespaces.content(self.feed_of, entry.key.name):
+            try:
+                self.delete(inside, {})
+            except Refused as refused:
+                if refused.code != 404:
+                    raise
+        waiting = feed.store.get(entry.key)  # gone already with the last thing in it
+        if waiting is None or next(namespaces.content(self.feed_of, entry.key.name), None):
+            return Done(marked, is_gone=waiting is None)
+        return self._removed(feed, waiting)
 
     def _marked(self, feed: Feed, entry: Entry, grace: int) -> Done:
         """Terminating: somebody has to do something before it may go."""
@@ -213,15 +229,6 @@ class Writer:
         return others
 
 
-def _namespaces() -> Served:
-    from felixlite.apiserver.catalogue import find
-
-    found = find("", "v1", "namespaces")
-    if found is None:
-        raise StoreError("there are no namespaces")
-    return found
-
-
 def _named(metadata: Document) -> Document:
     """With a name made from generateName, where that is wanted."""
     if metadata.get("name") or not metadata.get("generateName"):
@@ -240,8 +247,6 @@ def _first(served: Served, document: Document) -> Document:
         found["metadata"] = {**metadata, "generation": 1}
     if served.has_status and served.is_calico:
         found.pop("status", None)
-    if served.stored == "Namespace":
-        found |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
     return found
 
 
@@ -288,6 +293,3 @@ def _grace(served: Served, document: Document, asked: object) -> int:
         return max(asked, 0)
     given = spec.get("terminationGracePeriodSeconds")
     return given if isinstance(given, int) else 30
-
-
-__all__ = ["Done", "Form", "Options", "Writer"]

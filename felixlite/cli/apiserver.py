@@ -61,7 +61,7 @@ def apiserver(
     """Serve the store as a Kubernetes-style API, so that kubectl works on bare machines.
 
     \b
-    felixlite --store etcd://10.0.0.1:2379 apiserver --kubeconfig-out ~/.kube/felixlite
+    felixlite apiserver --store etcd://10.0.0.1:2379 --kubeconfig-out ~/.kube/felixlite
     kubectl --kubeconfig ~/.kube/felixlite get ippools,bgppeers -o wide
     kubectl --kubeconfig ~/.kube/felixlite edit ippool default-ipv4-ippool
 

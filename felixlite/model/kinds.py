@@ -70,6 +70,7 @@ _POLICY_COLUMNS = (
 )
 _POLICY_PRINTER = (Printer("Tier", ".spec.tier"), Printer("Order", ".spec.order", "number"))
 _SPEC_NODE = Column("NODE", "spec.node")
+_PHASE = Printer("Status", ".status.phase")
 
 _ALL = (
     Kind(
@@ -318,7 +319,7 @@ _ALL = (
         etcd_plural="kubernetesnetworkpolicies",
         printer=(Printer("Pod-Selector", ".spec.podSelector"),),
     ),
-    Kind("Namespace", "namespaces", "kubernetes:Namespace", ("ns",), api_version="v1"),
+    Kind("Namespace", "namespaces", "kubernetes:Namespace", ("ns",), api_version="v1", printer=(_PHASE,)),
     Kind("ServiceAccount", "serviceaccounts", "kubernetes:ServiceAccount", ("sa",), namespaced=True, api_version="v1"),
     Kind(
         "Pod",
@@ -329,7 +330,7 @@ _ALL = (
         api_version="v1",
         columns=(_SPEC_NODE._replace(path="spec.nodeName"), Column("IP", "status.podIP")),
         printer=(
-            Printer("Status", ".status.phase"),
+            _PHASE,
             Printer("IP", ".status.podIP", priority=1),
             Printer("Node", ".spec.nodeName", priority=1),
         ),
