@@ -3,20 +3,20 @@
 import json
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import click
+from click.core import ParameterSource
 
+from felixlite.cli.lab_capture import capture
+from felixlite.cli.lab_change import node, pod
 from felixlite.cli.lab_faults import bench, break_, fix
-from felixlite.errors import FelixliteError
+from felixlite.cli.lab_option import lab_name
 from felixlite.lab.lab import Lab
 from felixlite.lab.probe import Cell
 from felixlite.lab.topology import ROUTER_KINDS, Topology
-
-name_option = click.option(
-    "--name", default="lab", show_default=True, help="Which lab; several may be up side by side."
-)
+from felixlite.lab.topology_file import topology
+from felixlite.yamltext import values
 
 
 @click.group()
@@ -32,7 +32,7 @@ def lab() -> None:
 
 
 @lab.command()
-@name_option
+@lab_name
 @click.option("--nodes", default=3, show_default=True)
 @click.option("--pods", default=2, show_default=True, help="On each node.")
 @click.option("--routers", default=1, show_default=True)
@@ -40,17 +40,34 @@ def lab() -> None:
 @click.option("--subnets", default=2, show_default=True, help="Nodes are spread over them; the routers join them.")
 @click.option("--members", default=1, show_default=True, help="Of etcd.")
 @click.option("--hold", default=30, show_default=True, help="Hold time of the routers' BGP sessions, in seconds.")
-def up(name: str, nodes: int, pods: int, routers: int, router: Any, subnets: int, members: int, hold: int) -> None:
-    """Build a lab; ready when every pod reaches every other, the routers and the outside."""
-    made = Lab(Topology(name, nodes, pods, routers, router, subnets, members, hold), say=click.echo)
+@click.option("-f", "--file", "file", type=click.File(), help="A topology in YAML; options above beat it.")
+@click.pass_context
+def up(ctx: click.Context, /, file: TextIO | None, **options: Any) -> None:
+    """Build a lab; ready when every pod reaches every other, the routers and the outside.
+
+    \b
+    felixlite lab up --nodes 10 --router frr
+    felixlite lab up --file topology.yaml
+    """
+    given = {name: value for name, value in options.items() if file is None or _said(ctx, name)}
+    made = Lab(topology(_document(file), given), say=click.echo)
     made.up()
+    name = made.topology.name
     click.echo(
         f"lab {name!r} is up: try `felixlite lab ping`, `felixlite lab exec n1 -- ip route`, `felixlite lab down`"
     )
 
 
+def _document(file: TextIO | None) -> Any:
+    return next(iter(values(file.read(), file.name)), {}) if file else {}
+
+
+def _said(ctx: click.Context, option: str) -> bool:
+    return ctx.get_parameter_source(option) is not ParameterSource.DEFAULT
+
+
 @lab.command()
-@name_option
+@lab_name
 def demo(name: str) -> None:
     """A lab of three nodes and a router: up, shown, switched under traffic, healed, down."""
     from felixlite.lab.demo import demo as run_demo
@@ -59,7 +76,7 @@ def demo(name: str) -> None:
 
 
 @lab.command()
-@name_option
+@lab_name
 def down(name: str) -> None:
     """Take a lab down, also one that was built or killed half-way."""
     count = Lab(Topology(name)).down()
@@ -67,7 +84,7 @@ def down(name: str) -> None:
 
 
 @lab.command()
-@name_option
+@lab_name
 @click.option("--count", default=3, show_default=True, help="Probes for each pair.")
 @click.option("--json", "as_json", is_flag=True)
 def ping(name: str, count: int, as_json: bool) -> None:
@@ -75,31 +92,40 @@ def ping(name: str, count: int, as_json: bool) -> None:
     found = Lab.load(name)
     cells = found.ping(count)
     wrong = [cell for cell in cells if not found.is_right(cell)]
+    verdicts = {id(cell): found.verdict(cell) for cell in wrong if not cell.arrived}
+    wrong = [cell for cell in wrong if not verdicts.get(id(cell), "").startswith("denied")]
+    told = [
+        _cell(cell, way, verdicts.get(id(cell), "allowed"), right=cell not in wrong)
+        for cell, way in zip(cells, found.ways(cells), strict=True)
+    ]
     if as_json:
-        click.echo(json.dumps([_cell(cell, found.is_right) for cell in cells], indent=2))
+        click.echo(json.dumps(told, indent=2))
     else:
-        for cell in cells:
-            click.echo(_line(cell, found.is_right(cell)))
+        for each in told:
+            click.echo(_line(each))
         click.echo(f"{len(cells) - len(wrong)} of {len(cells)} cells are right")
     sys.exit(min(len(wrong), 125))
 
 
-def _cell(cell: Cell, is_right: Callable[[Cell], bool]) -> dict[str, Any]:
+def _cell(cell: Cell, way: str, verdict: str, *, right: bool) -> dict[str, Any]:
     return {
         "from": cell.source.name, "to": cell.target.name, "sent": cell.sent, "answered": cell.answered,
-        "loss": cell.loss, "best_ms": cell.best_ms, "seen_from": cell.seen_from, "right": is_right(cell),
+        "loss": cell.loss, "best_ms": cell.best_ms, "seen_from": cell.seen_from, "way": way,
+        "verdict": verdict, "right": right,
     }  # fmt: skip
 
 
-def _line(cell: Cell, right: bool) -> str:
-    took = f"{cell.best_ms:7.2f} ms" if cell.best_ms is not None else "         -"
-    seen = f"seen as {cell.seen_from}" if cell.seen_from else "not seen"
-    verdict = "" if right else "   WRONG"
-    return f"{cell.source.name:>8} -> {cell.target.name:<8} {cell.answered}/{cell.sent} {took}  {seen}{verdict}"
+def _line(cell: dict[str, Any]) -> str:
+    took = f"{cell['best_ms']:7.2f} ms" if cell["best_ms"] is not None else "         -"
+    seen = f"seen as {cell['seen_from']}" if cell["seen_from"] else "not seen"
+    verdict = f"   {cell['verdict']}" if cell["verdict"] != "allowed" else ""
+    wrong = "" if cell["right"] else "   WRONG"
+    ends = f"{cell['from']:>8} -> {cell['to']:<8}"
+    return f"{ends} {cell['answered']}/{cell['sent']} {took}  {cell['way']:<11}  {seen}{verdict}{wrong}"
 
 
 @lab.command()
-@name_option
+@lab_name
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def status(name: str, output: str) -> None:
     """Nodes, routers and pods with their addresses and network namespaces, so that other tools can enter."""
@@ -123,7 +149,7 @@ def status(name: str, output: str) -> None:
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
-@name_option
+@lab_name
 @click.argument("where")
 @click.argument("command", nargs=-1, required=True)
 def exec_(name: str, where: str, command: tuple[str, ...]) -> None:
@@ -134,13 +160,11 @@ def exec_(name: str, where: str, command: tuple[str, ...]) -> None:
     felixlite lab exec n1-a -- ip address
     """
     found = Lab.load(name)
-    pods = {pod.name: pod.namespace for pod in found.pods()}
-    namespace = pods.get(where) or found.machine(where).namespace
-    os.execvp("ip", ["ip", "netns", "exec", namespace, *command])  # noqa: S606  a program by list, no shell
+    os.execvp("ip", ["ip", "netns", "exec", found.namespace_of(where), *command])  # noqa: S606  a program by list, no shell
 
 
 @lab.command(context_settings={"ignore_unknown_options": True})
-@name_option
+@lab_name
 @click.argument("arguments", nargs=-1, required=True)
 def ctl(name: str, arguments: tuple[str, ...]) -> None:
     """Any felixlite command against this lab's store: `felixlite lab ctl get ippools`."""
@@ -148,32 +172,5 @@ def ctl(name: str, arguments: tuple[str, ...]) -> None:
     os.execvp("ip", ["ip", "netns", "exec", found.topology.switch, *found.command, *arguments])  # noqa: S606  a program by list, no shell
 
 
-@lab.group()
-def pod() -> None:
-    """Add and remove pods of a running lab."""
-
-
-@pod.command("add")
-@name_option
-@click.argument("node")
-@click.argument("pod_name")
-@click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE")
-def pod_add(name: str, node: str, pod_name: str, labels: tuple[str, ...]) -> None:
-    """A new pod on NODE, through the CNI plugin."""
-    found = Lab.load(name)
-    if any(existing.name == pod_name for existing in found.pods()):
-        raise FelixliteError(f"there is a pod {pod_name!r} already")
-    made = found.add_pod(found.machine(node), pod_name, dict(label.split("=", 1) for label in labels if "=" in label))
-    click.echo(f"{made.name} {made.address} on {made.node}")
-
-
-@pod.command("rm")
-@name_option
-@click.argument("pod_name")
-def pod_rm(name: str, pod_name: str) -> None:
-    """Remove a pod, through the CNI plugin."""
-    Lab.load(name).remove_pod(pod_name)
-
-
-for each in (break_, fix, bench):
+for each in (pod, node, capture, break_, fix, bench):
     lab.add_command(each)

@@ -2,21 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 
+from felixlite.cli.lab_option import lab_name
 from felixlite.errors import FelixliteError
 from felixlite.lab import trial
 from felixlite.lab.faults import FAULTS
 from felixlite.lab.lab import Lab
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def lab_name(command: _F) -> _F:
-    return click.option("--name", default="lab", show_default=True, help="Which lab.")(command)
 
 
 @click.command("break", epilog="\b\n" + "\n".join(f"{fault.name:<10} {fault.what}" for fault in FAULTS.values()))

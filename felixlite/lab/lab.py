@@ -5,10 +5,12 @@ Nothing is simulated: namespaces for machines, veth for cables, the programs the
 """
 
 import json
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,12 @@ from felixlite import control
 from felixlite.cni.install import install_plugin
 from felixlite.errors import FelixliteError, Misconfigured, Unreachable
 from felixlite.lab import etcd, rack, routers, world
-from felixlite.lab.pods import Pod, attach, detach, named
-from felixlite.lab.probe import Cell, Place, Prober
+from felixlite.lab.pods import NAMESPACE, Pod, attach, detach, named
+from felixlite.lab.probe import PORT, Cell, Place, Prober
 from felixlite.lab.topology import POOL, ROUTER_AS, Machine, Topology
 
 FELIXLITE = (sys.executable, "-m", "felixlite")
-AGENT_PATIENCE = 30.0
+AGENT_PATIENCE = 90.0  # a start takes one second; a machine with other work may take its time
 
 
 class Lab:
@@ -60,7 +62,7 @@ class Lab:
                 f"lab {self.topology.name!r} is up already: `felixlite lab down` first, or another --name"
             )
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.directory / "lab.json").write_text(json.dumps(self.topology.as_dict()))
+        self._keep_topology()
         world.build(self.topology)
         self._tell(f"{self.topology.nodes} nodes, {self.topology.subnets} subnets, the cables between them")
         self.start_etcd()
@@ -68,10 +70,14 @@ class Lab:
         self._configure()
         self._start_routers()
         self._start_agents()
-        self._tell(f"{self.topology.nodes} agents are ready")
         self.add_pods()
         self._tell(f"{self.topology.nodes * self.topology.pods} pods have an address")
         self.wait_until_green()
+
+    def _keep_topology(self) -> None:
+        fresh = self.directory / "lab.json.new"
+        fresh.write_text(json.dumps(self.topology.as_dict()))
+        fresh.replace(self.directory / "lab.json")
 
     def down(self) -> int:
         return world.clean(self.topology.name)
@@ -143,6 +149,7 @@ class Lab:
             self.start_agent(machine)
         for machine in machines:
             self.wait_for_agent(machine)
+        self._tell(f"{len(machines)} agents are ready; IPIP is carried by {self.status(machines[0].name)['ipip']}")
 
     def start_agent(self, machine: Machine) -> int:
         directory = self.run_directory(machine.name)
@@ -180,6 +187,36 @@ class Lab:
         found: dict[str, Any] = control.ask(self.run_directory(node) / "agent.sock", "status")
         return found
 
+    # -- nodes come and go
+
+    def add_node(self) -> Machine:
+        """One more node with its pods, on the subnet whose turn it is."""
+        self.topology, number = self.topology.with_one_more()
+        machine = self.topology.node_machine(number)
+        world.plug(self.topology, machine)
+        self._keep_topology()
+        self.felixlite("apply", "-f", "-", stdin=json.dumps(self.node_document(machine)))
+        self.start_agent(machine)
+        self.wait_for_agent(machine)
+        for name in self.topology.pod_names(machine):
+            self.add_pod(machine, name)
+        return machine
+
+    def remove_node(self, machine: Machine) -> None:
+        """Its pods first, then the machine, then what the store has about it."""
+        if len(self.topology.node_machines()) == 1:
+            raise FelixliteError(f"{machine.name} is the last node: `felixlite lab down` takes down the whole lab")
+        for pod in [pod for pod in self.pods() if pod.node == machine.name]:
+            self.remove_pod(pod.name)
+        world.kill(world.processes(machine.namespace))
+        world.run(["ip", "netns", "delete", machine.namespace])
+        self.topology = self.topology.without(machine)
+        self._keep_topology()
+        self.felixlite("delete", "node", machine.name)
+        # what `felixlite controllers` would do in time: its blocks and its tunnel's address are free at once
+        release = [*self.command, "ipam", "check", "--fix", "--grace", "0"]
+        world.run(release, namespace=self.topology.switch, check=False)
+
     # -- pods
 
     def add_pods(self) -> None:
@@ -202,6 +239,24 @@ class Lab:
         detach(self.machine(pod.node), self.run_directory(pod.node), pod)
         self._remember([each for each in self.pods() if each.name != name])
 
+    def label_pod(self, name: str, changes: Sequence[str]) -> Pod:
+        """KEY=VALUE sets a label, KEY- removes it; of the endpoint in the store and of what is remembered here."""
+        pod = self.pod(name)
+        self.felixlite("label", "workloadendpoint", self._endpoint(pod), *changes, "--overwrite", "-n", NAMESPACE)
+        gone = {change.removesuffix("-") for change in changes if "=" not in change}
+        labels = {**pod.labels, **dict(change.split("=", 1) for change in changes if "=" in change)}
+        labelled = replace(pod, labels={key: value for key, value in labels.items() if key not in gone})
+        self._remember([labelled if each.name == name else each for each in self.pods()])
+        return labelled
+
+    def _endpoint(self, pod: Pod) -> str:
+        """The name of its WorkloadEndpoint."""
+        found = json.loads(self.felixlite("get", "workloadendpoints", "-n", NAMESPACE, "-o", "json"))
+        for each in found.get("items", [found]):
+            if each["spec"].get("pod") == pod.name:
+                return str(each["metadata"]["name"])
+        raise FelixliteError(f"pod {pod.name!r} has no WorkloadEndpoint: was it removed behind the lab's back?")
+
     def pods(self) -> list[Pod]:
         kept = self.directory / "pods.json"
         return [Pod(**each) for each in json.loads(kept.read_text())] if kept.exists() else []
@@ -223,6 +278,11 @@ class Lab:
                 return machine
         raise FelixliteError(f"there is no machine {name!r}; there are {', '.join(m.name for m in self.machines())}")
 
+    def namespace_of(self, name: str) -> str:
+        """Of a pod or a machine."""
+        pods = {pod.name: pod.namespace for pod in self.pods()}
+        return pods.get(name) or self.machine(name).namespace
+
     def machines(self) -> list[Machine]:
         return [*self.topology.node_machines(), *self.topology.router_machines(), self.topology.outside]
 
@@ -243,6 +303,40 @@ class Lab:
         pairs += [(a, b) for a in outer if a.name != "outside" for b in inner]
         with Prober([*inner, *outer]) as prober:
             return prober.matrix(pairs, count, patience)
+
+    def ways(self, cells: Sequence[Cell]) -> list[str]:
+        """How the probes of each cell travel, as the routes of the sender's node say."""
+        nodes = {pod.name: pod.node for pod in self.pods()}
+        devices: dict[str, dict[str, str]] = {}
+        for here in sorted({nodes[cell.source.name] for cell in cells if cell.source.name in nodes}):
+            asked = {cell.target.address for cell in cells if nodes.get(cell.source.name) == here}
+            devices[here] = self._devices_to(here, asked)
+        tunnels = {here: {"tunl0": f"ipip ({self.status(here)['ipip']})", "vxlan.calico": "vxlan"} for here in devices}
+
+        def way(cell: Cell) -> str:
+            here = nodes.get(cell.source.name)
+            if here is None:
+                return "native"
+            if here == nodes.get(cell.target.name):
+                return "local"
+            return tunnels[here].get(devices[here].get(cell.target.address, ""), "native")
+
+        return [way(cell) for cell in cells]
+
+    def _devices_to(self, here: str, addresses: Iterable[str]) -> dict[str, str]:
+        """By which interface the node sends to each address that it has a route to."""
+        batch = "".join(f"route get {address}\n" for address in addresses)
+        asked = ["ip", "-o", "-force", "-batch", "-"]
+        said = world.run(asked, stdin=batch, namespace=self.machine(here).namespace, check=False)
+        found = (re.match(r"(?:\w+ )?(\S+) .*?\bdev (\S+)", line) for line in said.splitlines())
+        return {match[1]: match[2] for match in found if match}
+
+    def verdict(self, cell: Cell) -> str:
+        """What policy says about a probe: `allowed`, or by what it is denied."""
+        probe = ["--protocol", "UDP", "--port", str(PORT), "-o", "json"]
+        command = [*self.command, "explain", cell.source.address, cell.target.address, *probe]
+        found = json.loads(world.run(command, namespace=self.topology.switch, check=False) or "{}")
+        return "allowed" if found.get("action") == "Allow" else f"denied by {found.get('decided_by', '?')}"
 
     def is_right(self, cell: Cell) -> bool:
         """Everything arrived; a pod is seen under its own address inside, and under its node's (once) outside."""

@@ -7,8 +7,8 @@
 Every namespace's name begins with the lab's name and a dash; that is how `lab down` knows its own.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any, Literal
 
@@ -55,6 +55,7 @@ class Topology:
     members: int = 1  # of etcd
     hold: int = 30  # seconds of silence after which a router and a node take each other for dead
     settings: Mapping[str, str] = field(default_factory=dict)  # FELIXLITE_* for every agent
+    gone: Sequence[int] = ()  # numbers of nodes that were removed
 
     def problems(self) -> Iterator[Problem]:
         def wrong(name: str, value: object, remedy: str) -> Problem:
@@ -83,6 +84,16 @@ class Topology:
     def namespace(self, part: str) -> str:
         return f"{self.name}-{part}"
 
+    def with_one_more(self) -> "tuple[Topology, int]":
+        """And the number of the new node: a gap is filled first."""
+        if self.gone:
+            number = min(self.gone)
+            return replace(self, gone=[each for each in self.gone if each != number]), number
+        return replace(self, nodes=self.nodes + 1).checked(), self.nodes + 1
+
+    def without(self, node: Machine) -> "Topology":
+        return replace(self, gone=[*self.gone, int(node.name[1:])])
+
     # -- networks
 
     def subnet(self, number: int) -> IPv4Network:
@@ -109,7 +120,7 @@ class Topology:
         return found
 
     def node_machines(self) -> list[Machine]:
-        return [self.node_machine(number) for number in range(1, self.nodes + 1)]
+        return [self.node_machine(number) for number in range(1, self.nodes + 1) if number not in self.gone]
 
     def node_machine(self, number: int) -> Machine:
         at = (number - 1) % self.subnets + 1
@@ -136,5 +147,5 @@ class Topology:
         return {
             "name": self.name, "nodes": self.nodes, "pods": self.pods, "routers": self.routers,
             "router": self.router, "subnets": self.subnets, "members": self.members, "hold": self.hold,
-            "settings": dict(self.settings),
+            "settings": dict(self.settings), "gone": list(self.gone),
         }  # fmt: skip
