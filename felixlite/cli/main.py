@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "agent": Command("agent:agent", "Run this node's agent."),
         "status": Command("agent:status", "How this node is, on one screen."),
         "show": Command("agent:show", "What the agent wants, what differs, its settings, why a route is as it is."),
+        "doctor": Command("doctor:doctor", "Look for what is wrong with this node."),
         "plan": Command("agent:plan", "What a change would do on this node, touching nothing."),
     },
     "BGP": {
@@ -47,6 +48,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "node": Command("bgp:node", "node status: the BGP sessions of this node."),
     },
     "Addresses": {
+        "pool": Command("pool:pool", "How far each node is with a changed encapsulation."),
         "ipam": Command("ipam:ipam", "Who has which address, what does not add up, how they are assigned."),
         "controllers": Command("controllers:controllers", "Collect leaked addresses and what deleted nodes left."),
     },

@@ -228,16 +228,23 @@ class Standing:
 
     node: str
     accepts: bool | None  # None: it does not say
-    still_sends: tuple[str, ...]  # tunnels that the pool does not call for
+    sends: frozenset[str] | None  # None: it does not say
+    old: tuple[str, ...]  # of those, tunnels that no pool calls for
     done: bool
 
 
 def standing(pool: Pool, nodes: Mapping[str, Node], other_pools: Mapping[str, Pool]) -> list[Standing]:
+    """Of every node, by its own account: done when it accepts what the pool calls for, and sends nothing else.
+
+    Where the pool says Always, a node that has somebody to send to also has to say that it sends so.
+    """
     wanted = called_for(pool)
-    elsewhere = {called_for(other) for other in other_pools.values() if other.name != pool.name}
+    called = {wanted, *(called_for(other) for other in other_pools.values() if other.name != pool.name)}
+    always = wanted is not None and len(nodes) > 1 and Mode.ALWAYS in (pool.ipip, pool.vxlan)
     rows = []
     for node in sorted(nodes.values(), key=lambda n: n.name):
         able = None if node.accepts is None else wanted is None or wanted in node.accepts
-        old = tuple(sorted(t for t in node.sends or () if t != wanted and t not in elsewhere))
-        rows.append(Standing(node.name, able, old, able is not False and not old))
+        old = tuple(sorted(node.sends - called)) if node.sends else ()
+        moved = node.sends is None or not always or wanted in node.sends
+        rows.append(Standing(node.name, able, node.sends, old, able is not False and moved and not old))
     return rows

@@ -181,13 +181,20 @@ def test_how_far_each_node_is_can_be_told():
         "n1": near("n1", ["native", "ipip"], ["ipip"]),
         "n2": near("n2", ["native"], ["vxlan"]),
         "n3": near("n3", None, None),
+        "n4": near("n4", ["native", "ipip"], []),
     }
 
-    assert [(s.node, s.accepts, s.still_sends, s.done) for s in switch.standing(pool(ipip="Always"), nodes, {})] == [
+    def told(*others):
+        rows = switch.standing(pool(ipip="Always"), nodes, {other.name: other for other in others})
+        return [(row.node, row.accepts, row.old, row.done) for row in rows]
+
+    assert told() == [
         ("n1", True, (), True),
         ("n2", False, ("vxlan",), False),
         ("n3", None, (), True),
+        ("n4", True, (), False),  # it sends natively still
     ]
+    assert told(pool("10.43.0.0/16", "q", vxlan="Always"))[1] == ("n2", False, (), False)
 
 
 MODES = [{}, {"ipip": "Always"}, {"ipip": "CrossSubnet"}, {"vxlan": "Always"}, {"vxlan": "CrossSubnet"}]
