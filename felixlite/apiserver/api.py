@@ -121,12 +121,12 @@ class Api:
             self.feed_of(wanted.served.stored),
             reading.ready(self.feed_of(wanted.served.stored), wanted.served),
         )
-        asked, bookmarks = request.query.get("resourceVersion", ""), request.says("allowWatchBookmarks")
+        asked, bookmarks = reading.revision_asked(request), request.says("allowWatchBookmarks")
         view = _view(request, wanted)
         with feed.news:
             everything = _wants_everything(request)
             try:
-                place = cache.end if everything or not asked.isdecimal() else cache.place(asked)
+                place = cache.end if everything or not asked else cache.place(asked)
             except Gone:
                 error = status.expired(f"too old resource version: {asked} ({cache.revision})").document()
                 return Stream(

@@ -13,6 +13,7 @@ from felixlite.apiserver.cache import Cache, Feed
 from felixlite.apiserver.catalogue import Served
 from felixlite.apiserver.requests import Request, Target
 from felixlite.apiserver.status import Refused
+from felixlite.datastore.layout import NoPlace, keeps_metadata
 from felixlite.datastore.store import Document, Entry, in_order
 
 PAGES_KEPT, PAGES_FOR = 64, 300.0  # lists that somebody is in the middle of, seconds
@@ -65,7 +66,10 @@ def stored(feed: Feed, target: Target) -> Entry | None:
     """The object as the store has it at this moment."""
     served = target.served
     key = forms.key(served, target.namespace, {"metadata": {"name": target.name}})
-    found = feed.store.get(key)
+    try:
+        found = feed.store.get(key)
+    except NoPlace:  # a name that no object of the kind can have in this store
+        found = None
     if found is not None and forms.wire_name(served, found) == target.name:
         return found
     if not forms.has_other_names(served):
@@ -74,6 +78,13 @@ def stored(feed: Feed, target: Target) -> Entry | None:
     with feed.news:
         named = [entry for entry in cache.entries.values() if forms.wire_name(served, entry) == target.name]
     return feed.store.get(named[0].key) if named else None
+
+
+def as_kept(feed: Feed, written: Entry) -> Entry:
+    """What was written as it will be read: a store of etcd's layout keeps no metadata of IPAM's objects."""
+    if keeps_metadata(written.key.kind):
+        return written
+    return feed.store.get(written.key) or written
 
 
 def selected(
@@ -100,6 +111,14 @@ def listed(feed: Feed, pages: Pages, target: Target, request: Request) -> Page:
     return pages.first(found, revision, limit)
 
 
+def revision_asked(request: Request) -> str:
+    """ "": none in particular."""
+    asked = request.query.get("resourceVersion", "")
+    if asked and not asked.isdecimal():
+        raise Refused(400, f"resourceVersion={asked}: is no resource version of this server")
+    return asked
+
+
 def ready(feed: Feed, served: Served) -> Cache:
     cache = feed.filled(served.stored)
     if not cache.is_filled:
@@ -108,9 +127,7 @@ def ready(feed: Feed, served: Served) -> Cache:
 
 
 def _recent_enough(cache: Cache, request: Request) -> None:
-    asked, match = request.query.get("resourceVersion", ""), request.query.get("resourceVersionMatch", "")
-    if not asked.isdecimal() or asked == "0":
-        return
+    asked, match = revision_asked(request), request.query.get("resourceVersionMatch", "")
     if match == "Exact" and asked != cache.revision:
         raise status.expired(f"the list at resource version {asked} is no longer known ({cache.revision})")
 

@@ -15,7 +15,7 @@ from typing import Any
 from felixlite.apiserver import forms, judging, namespaces, status
 from felixlite.apiserver.cache import Feed
 from felixlite.apiserver.catalogue import Served
-from felixlite.apiserver.reading import stored
+from felixlite.apiserver.reading import as_kept, stored
 from felixlite.apiserver.requests import Target
 from felixlite.apiserver.status import Refused
 from felixlite.datastore.documents import born
@@ -67,7 +67,7 @@ class Writer:
             if stored(feed, Target(served, target.namespace, name)):
                 raise status.exists(served, name)
             return Done(Entry(key, document, ""), [*notes, *found.notes], is_new=True)
-        entry = feed.store.create(key, document)
+        entry = as_kept(feed, feed.store.create(key, document))
         feed.heard(entry)
         return Done(entry, [*notes, *found.notes], is_new=True)
 
@@ -137,7 +137,7 @@ class Writer:
             return Done(Entry(entry.key, document, entry.revision), notes, is_gone=True)
         if self.options.dry or document == entry.document:
             return Done(Entry(entry.key, document, entry.revision), notes)
-        written = feed.store.update(entry.key, document, entry.revision)
+        written = as_kept(feed, feed.store.update(entry.key, document, entry.revision))
         feed.heard(written)
         return Done(written, notes)
 

@@ -23,6 +23,8 @@ from felixlite.apiserver.running import Running, Settings, running
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Store
 
+PATIENCE = 30.0
+
 
 @dataclass
 class ApiServer:
@@ -51,16 +53,55 @@ class ApiServer:
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """By the standard library's client: code and what the body says."""
+        return self.ask_with(self._context(), method, path, body, **headers)
+
+    def ask_with(
+        self, context: ssl.SSLContext, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, Any]:
+        with closing(self._connection(context)) as connection:
+            answer = self._asked(connection, method, path, body, headers)
+            return answer.status, _read(answer.read())
+
+    @contextmanager
+    def watch(self, path: str) -> "Iterator[Frames]":
+        with closing(self._connection(self._context())) as connection:
+            yield Frames(self._asked(connection, "GET", path, None, {}))
+
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.ca))
+
+    def _connection(self, context: ssl.SSLContext) -> http.client.HTTPSConnection:
+        host, _, port = self.url.removeprefix("https://").rpartition(":")
+        return http.client.HTTPSConnection(host, int(port), context=context, timeout=PATIENCE)
+
+    def _asked(
+        self, connection: http.client.HTTPSConnection, method: str, path: str, body: Any, headers: dict[str, str]
+    ) -> http.client.HTTPResponse:
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         given = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
-        context = ssl.create_default_context(cafile=str(self.ca))
-        host, _, port = self.url.removeprefix("https://").rpartition(":")
-        connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=20)
-        with closing(connection):
-            connection.request(method, path, data, given)
-            answer = connection.getresponse()
-            return answer.status, _read(answer.read())
+        given = {name: value for name, value in given.items() if value}
+        connection.request(method, path, data, given)
+        return connection.getresponse()
+
+
+class Frames:
+    """What a watch says, a line at a time."""
+
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self.code, self._answer = answer.status, answer
+
+    def next(self) -> tuple[str, Any]:
+        """Type and object; ("", None): it has ended."""
+        line = self._answer.readline()
+        if not line:
+            return "", None
+        found = json.loads(line)
+        return found["type"], found["object"]
+
+    def names(self, count: int) -> list[tuple[str, str]]:
+        found = [self.next() for _ in range(count)]
+        return [(type_, told["metadata"]["name"]) for type_, told in found]
 
 
 def _read(text: bytes) -> Any:
