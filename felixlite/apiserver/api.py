@@ -7,14 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from felixlite.apiserver import forms, reading, selection, status
+from felixlite.apiserver import forms, reading, reviews, selection, status
 from felixlite.apiserver.answers import Answer, Stream, as_table, encoded, wants_table, warnings, watch_encoding
 from felixlite.apiserver.bodies import body, delete_options, patching
 from felixlite.apiserver.cache import Feed, Gone
 from felixlite.apiserver.pages import page
-from felixlite.apiserver.requests import Request, Target, target
+from felixlite.apiserver.requests import Request, Target, User, target
 from felixlite.apiserver.status import Refused
 from felixlite.apiserver.watching import Pump, View, Watcher, chunk, frame
 from felixlite.apiserver.writing import Done, Options, Writer
@@ -23,7 +22,7 @@ from felixlite.errors import Rejected, StoreError
 
 LONGEST_WATCH = 3600
 READS = ("get", "list", "watch")
-Judge = Callable[[Any, Target | None, str], str]  # why a user may not; "": may
+Judge = Callable[[User, Target, str], str]  # why a user may not; "": may
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +69,12 @@ class Api:
         except (StoreError, Rejected) as error:
             raise status.of_error(error, wanted.served, wanted.name or _name_in(request)) from None
 
+    def _why_not(self, user: User, wanted: Target, verb: str) -> str:
+        why = self.rules.may(user, wanted, verb) if self.rules.may else ""
+        return why or ("this server is read-only" if self.rules.read_only and verb not in READS else "")
+
     def _may(self, request: Request, wanted: Target, verb: str) -> None:
-        why = self.rules.may(request.user, wanted, verb) if self.rules.may else ""
-        if not why and self.rules.read_only and verb not in READS:
-            why = "this server is read-only"
-        if why:
+        if why := self._why_not(request.user, wanted, verb):
             name = f' "{wanted.name}"' if wanted.name else ""
             message = (
                 f'{wanted.served.title}{name} is forbidden: User "{request.user.name}" cannot {verb} resource: {why}'
@@ -179,12 +179,15 @@ class Api:
     # -- what is no resource
 
     def _page(self, request: Request) -> Answer:
+        if request.method == "POST" and request.path in reviews.REVIEWS:
+            found = reviews.reviewed(request.path, body(request), request.user, self._why_not)
+            return Answer(201, encoded(request, found))
         if request.method not in ("GET", "HEAD"):
             raise Refused(404, "the server could not find the requested resource")
-        found = page(request)
-        if found is None:
+        answer = page(request)
+        if answer is None:
             raise Refused(404, "the server could not find the requested resource")
-        return found
+        return answer
 
 
 def _view(request: Request, wanted: Target) -> View:

@@ -98,12 +98,26 @@ _EVENT_PRINTER = (
     Printer("Message", ".message"),
 )
 
-# kept as they come: nobody here acts on them
+_CRD_PRINTER = (Printer("Established", ".status.conditions[?(@.type=='Established')].status"),)
+_RBAC, _V1 = "rbac.authorization.k8s.io", "v1"
+
+# kept as they come, as long as this server runs: nobody here reads them. They are what manifests bring along.
 _OTHERS = (
-    Served("", "v1", "nodes", "Node", "Node", False, Form.NODE, ("no",), _NODE_PRINTER, True),
-    Served("", "v1", "events", "Event", "Event", True, short=("ev",), printer=_EVENT_PRINTER),
-    Served("", "v1", "configmaps", "ConfigMap", "ConfigMap", True, short=("cm",)),
-)
+    Served("", _V1, "nodes", "Node", "Node", False, Form.NODE, ("no",), _NODE_PRINTER, True),
+    Served("", _V1, "events", "Event", "Event", True, short=("ev",), printer=_EVENT_PRINTER),
+    Served("", _V1, "configmaps", "ConfigMap", "ConfigMap", True, short=("cm",)),
+    Served("apps", _V1, "daemonsets", "DaemonSet", "DaemonSet", True, short=("ds",), has_status=True),
+    Served("apps", _V1, "deployments", "Deployment", "Deployment", True, short=("deploy",), has_status=True),
+    Served("policy", _V1, "poddisruptionbudgets", "PodDisruptionBudget", "PodDisruptionBudget", True, short=("pdb",)),
+    Served("scheduling.k8s.io", _V1, "priorityclasses", "PriorityClass", "PriorityClass", False, short=("pc",)),
+    Served(_RBAC, _V1, "clusterrolebindings", "ClusterRoleBinding", "ClusterRoleBinding", False),
+    Served(_RBAC, _V1, "clusterroles", "ClusterRole", "ClusterRole", False),
+    Served(_RBAC, _V1, "rolebindings", "RoleBinding", "RoleBinding", True),
+    Served(_RBAC, _V1, "roles", "Role", "Role", True),
+    Served("apiextensions.k8s.io", _V1, "customresourcedefinitions", "CustomResourceDefinition",
+           "CustomResourceDefinition", False, short=("crd", "crds"), printer=_CRD_PRINTER, has_status=True),
+)  # fmt: skip
+RUN_BY_NOBODY = ("DaemonSet", "Deployment", "PodDisruptionBudget", "PriorityClass")
 
 
 @cache

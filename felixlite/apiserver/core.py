@@ -8,6 +8,8 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from felixlite.apiserver import catalogue
+
 Document = dict[str, Any]
 NAME_LABEL = "kubernetes.io/metadata.name"
 
@@ -16,6 +18,32 @@ def filled(kind: str, document: Document) -> Document:
     """`kind` is the store's."""
     fill = _FILL.get(kind)
     return fill(document) if fill else document
+
+
+def kept(kind: str, document: Document) -> tuple[Document, tuple[str, ...]]:
+    """An object that nobody here reads, and what its writer should know."""
+    if kind == "CustomResourceDefinition":
+        return _definition(document)
+    if kind in catalogue.RUN_BY_NOBODY:
+        return document, (f"kept, as long as this server runs, but nobody here acts on a {kind}",)
+    return document, ()
+
+
+def _definition(document: Document) -> tuple[Document, tuple[str, ...]]:
+    """What is served is fixed; a definition of something else is kept and is not established."""
+    spec = document.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
+    plural = (spec.get("names") or {}).get("plural", "")
+    versions = [one.get("name", "") for one in spec.get("versions") or () if isinstance(one, dict)]
+    served = any(catalogue.find(str(spec.get("group")), version, str(plural)) for version in versions)
+    notes = () if served else (f"{plural}.{spec.get('group')} is not served here: only what felixlite knows is",)
+    said = "True" if served else "False"
+    conditions = [{"type": name, "status": said, "reason": "Fixed"} for name in ("NamesAccepted", "Established")]
+    accepted = spec.get("names") or {}
+    return {
+        **document,
+        "status": {"conditions": conditions, "acceptedNames": accepted, "storedVersions": versions},
+    }, notes
 
 
 def _namespace(document: Document) -> Document:

@@ -71,7 +71,7 @@ def judge(
     name = str(document["metadata"].get("name") or "")
     if served.form is Form.NODE or served.model is None:
         _well_named(served, name)
-        return Judgement(document)
+        return Judgement(*core.kept(served.stored, document))
     if not served.is_calico:
         document = core.filled(served.stored, document)
         parse(document)

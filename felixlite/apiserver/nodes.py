@@ -41,7 +41,7 @@ def taken(wire: Mapping[str, Any], before: Mapping[str, Any] | None) -> Document
     metadata["annotations"] = {**kept, REST: json.dumps(rest, sort_keys=True, separators=(",", ":"))}
     metadata["labels"] = found["metadata"]["labels"]
     spec = {**_unsaid(before), **found["spec"]}
-    if not found["spec"]["addresses"]:
+    if not found["spec"]["addresses"] or (before and _told(wire) == _addresses(before)):
         spec["addresses"] = ((before or {}).get("spec") or {}).get("addresses") or []
     return {**found, "metadata": metadata, "spec": {name: value for name, value in spec.items() if value != []}}
 
@@ -52,6 +52,10 @@ def _unsaid(before: Mapping[str, Any] | None) -> Document:
     for step in {path[1] for path in NODE_FIELDS.values() if path[0] == "spec"} | {"interfaces"}:
         spec.pop(step, None)
     return spec
+
+
+def _told(wire: Mapping[str, Any]) -> Any:
+    return (wire.get("status") or {}).get("addresses")
 
 
 def _addresses(calico: Mapping[str, Any]) -> list[Document]:

@@ -1,0 +1,52 @@
+"""Rows as `kubectl get` prints them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from felixlite.apiserver.tables import age, at
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0s"), (119, "119s"), (120, "2m"), (450, "7m30s"), (600, "10m"), (10800, "3h"), (11100, "3h5m"), (40000, "11h"),
+     (172800, "2d"), (180000, "2d2h"), (864000, "10d"), (86400 * 800, "2y70d"), (-5, "0s")],
+)  # fmt: skip
+def test_ages(seconds: int, shown: str) -> None:
+    assert age((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == shown
+
+
+@pytest.mark.parametrize("birth", [None, "", "yesterday", 7, "2026-11-21T11:00:00"])
+def test_an_age_that_cannot_be_known(birth: object) -> None:
+    assert age(birth, NOW) == "<unknown>"
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (".spec.cidr", "10.0.0.0/8"),
+        (".spec.nothing.there", None),
+        (".metadata.annotations.a\\.b/c", "d"),
+        (".status.conditions[?(@.type=='Ready')].status", "True"),
+        (".status.conditions[0].type", "Ready"),
+        (".status.conditions[3].type", None),
+        (".spec.cidr[0]", None),
+    ],
+)
+def test_paths(path: str, found: object) -> None:
+    document = {
+        "spec": {"cidr": "10.0.0.0/8"},
+        "metadata": {"annotations": {"a.b/c": "d"}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    }
+    assert at(document, path) == found
+
+
+def test_every_column_of_every_kind_has_a_path_that_can_be_read() -> None:
+    from felixlite.apiserver.catalogue import everything
+
+    for served in everything():
+        for printer in served.printer:
+            assert at({}, printer.path) is None, served.title
