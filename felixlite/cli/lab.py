@@ -12,6 +12,7 @@ from felixlite.cli.lab_capture import capture
 from felixlite.cli.lab_change import node, pod
 from felixlite.cli.lab_faults import bench, break_, fix
 from felixlite.cli.lab_option import lab_name
+from felixlite.cli.lab_tour import tour
 from felixlite.lab.lab import Lab
 from felixlite.lab.probe import Cell
 from felixlite.lab.topology import ROUTER_KINDS, Topology
@@ -165,12 +166,45 @@ def exec_(name: str, where: str, command: tuple[str, ...]) -> None:
 
 @lab.command(context_settings={"ignore_unknown_options": True})
 @lab_name
+@click.option("--node", default="", help="On this node, next to its agent; for `status`, `bgp`, `show`, `plan`.")
 @click.argument("arguments", nargs=-1, required=True)
-def ctl(name: str, arguments: tuple[str, ...]) -> None:
-    """Any felixlite command against this lab's store: `felixlite lab ctl get ippools`."""
+def ctl(name: str, node: str, arguments: tuple[str, ...]) -> None:
+    """Any felixlite command against this lab's store.
+
+    \b
+    felixlite lab ctl get ippools
+    felixlite lab ctl --node n1 bgp peers
+    """
     found = Lab.load(name)
-    os.execvp("ip", ["ip", "netns", "exec", found.topology.switch, *found.command, *arguments])  # noqa: S606  a program by list, no shell
+    where = found.machine(node).namespace if node else found.topology.switch
+    environment = {**os.environ, "FELIXLITE_RUN_DIR": str(found.run_directory(node))} if node else dict(os.environ)
+    os.execvpe("ip", ["ip", "netns", "exec", where, *found.command, *arguments], environment)  # noqa: S606  a program by list, no shell
 
 
-for each in (pod, node, capture, break_, fix, bench):
+@lab.command()
+@lab_name
+def kubeconfig(name: str) -> None:
+    """The path of a kubeconfig for this lab's store, served as a Kubernetes-style API. Its server is inside the lab."""
+    from felixlite.lab import kube
+
+    click.echo(kube.kubeconfig(Lab.load(name)))
+
+
+@lab.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@lab_name
+@click.argument("arguments", nargs=-1, required=True)
+def kubectl(name: str, arguments: tuple[str, ...]) -> None:
+    """kubectl against this lab.
+
+    \b
+    felixlite lab kubectl get ippools,nodes
+    felixlite lab kubectl edit ippool default-ipv4-ippool
+    """
+    from felixlite.lab import kube
+
+    command = kube.kubectl(Lab.load(name), *arguments)
+    os.execvp(command[0], command)  # noqa: S606  a program by list, no shell
+
+
+for each in (pod, node, capture, tour, break_, fix, bench):
     lab.add_command(each)

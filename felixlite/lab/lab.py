@@ -279,8 +279,8 @@ class Lab:
         raise FelixliteError(f"there is no machine {name!r}; there are {', '.join(m.name for m in self.machines())}")
 
     def namespace_of(self, name: str) -> str:
-        """Of a pod or a machine."""
-        pods = {pod.name: pod.namespace for pod in self.pods()}
+        """Of a pod, a machine or the store."""
+        pods = {"store": self.topology.switch, **{pod.name: pod.namespace for pod in self.pods()}}
         return pods.get(name) or self.machine(name).namespace
 
     def machines(self) -> list[Machine]:
