@@ -1,6 +1,7 @@
 """Policy: how long a ruleset, one change, one member and the index take, next to what the same text costs elsewhere.
 
-Each figure is taken in a network namespace of its own, the yardstick in the same run.  A change is measured from the
+Each figure is taken in a network namespace of its own, the yardstick in the same run; where the work is done once a
+run, both are the best of three.  A change is measured from the
 Change (an Inputs that differs in one object) to the kernel's acknowledgement, planner and reconciler included.
 """
 
@@ -96,8 +97,12 @@ def line(name: str, ours: float, yardstick: float, unit: str = "ms") -> Line:
 def whole_ruleset(backend: Backend) -> Line:
     """250 endpoints x 20 policies x 5 rules: planned, rendered and committed, next to loading the same again."""
     state = world(250, 1000)
+    found = []
+    for _ in range(2):
+        with node(backend) as fresh:
+            found.append(fresh.timed(state))
     with node(backend) as here, namespace("fp") as other:
-        ours = here.timed(state)
+        ours = min(*found, here.timed(state))
         if backend == "nftables":
             text = here.space.command("nft", "list", "table", "ip", "felixlite")
             theirs = min(fed(other, f"flush ruleset\n{text}", "nft", "-f", "-") for _ in range(3))
@@ -157,19 +162,27 @@ def one_member(backend: Backend, cluster: int = 5000) -> Line:
 
 def ten_thousand_members(backend: Backend) -> Line:
     state = world(50, 50)
+    remote = {("default", f"w{n}"): endpoint(n, "there", app="a3") for n in range(1000, 11_000)}
     with node(backend) as here, namespace("fp") as other:
-        here.timed(state)
-        remote = {("default", f"w{n}"): endpoint(n, "there", app="a3") for n in range(1000, 11_000)}
-        ours = here.timed(replace(state, remote_workloads=remote))
+        found = []
+        for _ in range(3):
+            here.timed(state)
+            found.append(here.timed(replace(state, remote_workloads=remote)))
+        ours = min(found)
         (members,) = [r.members for r in here.rows().values() if isinstance(r, IpSet) and len(r.members) > 9000]
         if backend == "nftables":
             inside = ", ".join(member_text(member) for member in members)
             text = f"table ip t {{\n set s {{\n  type ipv4_addr\n  elements = {{ {inside} }}\n }}\n}}\n"
-            theirs = fed(other, text, "nft", "-f", "-")
+            theirs = min(fed(other, f"flush ruleset\n{text}", "nft", "-f", "-") for _ in range(3))
         else:
             lines = ["create s hash:ip maxelem 1048576", *(f"add s {member_text(member)}" for member in members), ""]
-            theirs = fed(other, "\n".join(lines), "ipset", "restore")
+            theirs = min(_fed_afresh(other, "\n".join(lines)) for _ in range(3))
         return line(f"{backend}: 10,000 members at once", ours * 1e3, theirs * 1e3)
+
+
+def _fed_afresh(space: Namespace, text: str) -> float:
+    subprocess.run(["ip", "netns", "exec", space.name, "ipset", "destroy"], check=True)
+    return fed(space, text, "ipset", "restore")
 
 
 def restart(backend: Backend) -> Line:

@@ -10,6 +10,10 @@ class Refused(FelixliteError):
     """The kernel (or the program that speaks to it) did not take a transaction; nothing of it was done."""
 
 
+class Busy(Refused):
+    """Somebody else holds what we need. Nothing is wrong with the rows, and trying them apart would only wait again."""
+
+
 def halved(items: Mapping[Key, Row], write: Callable[[Mapping[Key, Row]], None]) -> dict[Key, Exception]:
     """Write all that can be written; answer what could not, each with its own reason."""
     if not items:
@@ -17,7 +21,7 @@ def halved(items: Mapping[Key, Row], write: Callable[[Mapping[Key, Row]], None])
     try:
         write(items)
     except Refused as error:
-        if len(items) == 1:
+        if len(items) == 1 or isinstance(error, Busy):
             return dict.fromkeys(items, error)
         pairs = list(items.items())
         middle = len(pairs) // 2

@@ -84,7 +84,7 @@ class Chains:
             name = Key(kind, chain_name(kind, direction, key))
             rules = policy.rules(direction)
             chains[4][name] = self._chain(key, policy, direction, 4, log_prefix, wanted)
-            alike = not any(map(tells_families_apart, rules)) and self._called_alike(wanted)
+            alike = not any(map(tells_families_apart, rules)) and all(map(self.members.is_called_alike, wanted))
             chains[6][name] = chains[4][name] if alike else self._chain(key, policy, direction, 6, log_prefix, wanted)
         self.rendered[key] = _Rendered(policy, frozenset(wanted), chains)
         for family in FAMILIES:
@@ -114,6 +114,3 @@ class Chains:
             for match in lowered(rule, namespace, family, named)
         )
         return rows.chained(rows.PolicyChain(f"{owner} {direction.value.lower()}", rules))
-
-    def _called_alike(self, wanted: set[Wanted]) -> bool:
-        return all(self.members.name(want, 4) == self.members.name(want, 6) for want in wanted)

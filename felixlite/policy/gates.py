@@ -16,8 +16,12 @@ from felixlite.policy.members import disjoint
 from felixlite.policy.rows import Key, Row
 
 
-def dispatch(workloads: Mapping[WorkloadKey, Workload]) -> Iterator[tuple[Key, Row]]:
-    interfaces = {workload.interface for workload in workloads.values() if workload.interface}
+def dispatch(workloads: Mapping[WorkloadKey, Workload], family: int) -> Iterator[tuple[Key, Row]]:
+    interfaces = {
+        workload.interface
+        for workload in workloads.values()
+        if workload.interface and any(net.family == family for net in workload.addresses)
+    }
     for key, direction in ((rows.FROM_WORKLOADS, Direction.EGRESS), (rows.TO_WORKLOADS, Direction.INGRESS)):
         pairs = frozenset((name, rows.endpoint_key(direction, name).name) for name in interfaces)
         yield key, rows.Dispatch(direction, pairs)

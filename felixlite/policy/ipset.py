@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from felixlite.addresses import Prefix
 from felixlite.policy.apart import Refused
 from felixlite.policy.iptables_text import set_name
-from felixlite.policy.rows import IpSet, Key, Member, SetKind
+from felixlite.policy.rows import IpSet, Key, Member, SetKind, host_or_net
 
 PATIENCE = 30.0
 LARGEST = 1 << 20
@@ -45,12 +45,12 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
 
 def member_text(member: Member) -> str:
     if isinstance(member, Prefix):
-        return str(member.first) if member.is_host else str(member)
+        return host_or_net(member)
     if len(member) == 2:
         interface, own = member
-        return f"{own.first},{interface}"
+        return f"{own.first_text},{interface}"
     host, protocol, port = member
-    return f"{host.first},{protocol}:{port}"
+    return f"{host.first_text},{protocol}:{port}"
 
 
 def difference(name: str, old: IpSet | None, new: IpSet, family: int) -> Iterator[str]:

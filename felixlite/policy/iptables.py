@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal
 
 from felixlite.policy import ipset, rows, xtables
-from felixlite.policy.apart import Refused, groups, halved
+from felixlite.policy.apart import Busy, Refused, groups, halved
 from felixlite.policy.iptables_listing import Hook, Saved, hooks, saved
 from felixlite.policy.iptables_text import HOOK, Chains, Spelling, restore_text
 from felixlite.policy.plan import table_name
@@ -43,6 +43,8 @@ class IptablesTable:
         self._take_settings(items)
         try:
             self._write(items)
+        except Busy as error:
+            return dict.fromkeys(items, error)
         except Refused:
             return self._write_apart(items)
         return {}
@@ -76,8 +78,7 @@ class IptablesTable:
         lines = list(self._hook_lines(wanted)) if self.flavour == "nft" else []
         self._restore(restore_text(chains, gone, lines))
         if self.flavour == "legacy":
-            for hook in wanted:
-                xtables.place(self.family, hook.table, hook.chain, hook.target, first=hook.first)
+            xtables.place(self.family, wanted)
         self.known = Saved(
             {**self.known.rows, **items},
             {**self.known.chains, **{key: tuple(found) for key, found in by_key.items()}},
@@ -157,4 +158,7 @@ class IptablesTable:
 
     def _restore(self, text: str) -> None:
         wait = ["-w", LOCK_WAIT] if self.flavour == "legacy" else []
-        ipset.run([f"{self.program}-restore", "--noflush", *wait], text)
+        try:
+            ipset.run([f"{self.program}-restore", "--noflush", *wait], text)
+        except Refused as error:
+            raise Busy(str(error)) if "xtables lock" in str(error) else error from None

@@ -31,7 +31,19 @@ def hooks(*, insert: bool) -> tuple[Hook, ...]:
 GATE_CHAINS = frozenset(
     f"fl-{name}"
     for name in (
-        *("PREROUTING", "own-source", "FORWARD", "accept", "INPUT", "to-host", "from-pods", "to-pods", "deny"),
+        *(
+            "PREROUTING",
+            "own-source",
+            "FORWARD",
+            "accept",
+            "INPUT",
+            "to-host",
+            "from-pods",
+            "to-pods",
+            "allow",
+            "pass",
+            "deny",
+        ),
     )
 )
 

@@ -1,8 +1,9 @@
 """How iptables spells the policy rows: chains per table, as `iptables-restore --noflush` takes them. Pure.
 
 A verdict inside of a policy must not end the journey, because what leaves one pod may still have to enter another:
-Allow sets the accept mark and returns, Pass the pass mark, and who called looks at the marks.  The lowest bits of the
-mask are: accepted, passed on, and two for matching a rule of several lists (`_in_blocks`).
+Allow goes to a chain that sets the accept mark (and so returns), Pass to one that sets the pass mark, and who called
+looks at the marks.  The lowest bits of the mask are: accepted, passed on, and two for matching a rule of several lists
+(`_in_blocks`).
 Dispatch is a tree over the interface names, a new chain at each character where they part.
 
 Our chains begin with `fl-`, sets with `fl4-` or `fl6-`.  Comments are numbered as in nftables_text.py; the jumps into
@@ -31,11 +32,12 @@ from felixlite.policy.rows import (
     Side,
 )
 
-RENDERING = "1"  # raise when the text of any row changes; it is part of the comments
+RENDERING = "2"  # raise when the text of any row changes; it is part of the comments
 PREFIX = "fl-"
-HOOK = f"fl{RENDERING}:hook"
+HOOK = "fl1:hook"  # the same for ever: a jump is removed by its whole text
 WIDEST = 16  # interfaces in one dispatch chain
 NEIGHBOUR_DISCOVERY = (130, 131, 132, 133, 135, 136)  # all but 134: a pod sends no router advertisements
+_STRIDE = 10  # how many more policies a decided packet may run past before it returns
 _MULTIPORT = 15  # slots of -m multiport; a range takes two
 
 Chains = dict[tuple[str, str], list[str]]  # (table, chain) -> its rules
@@ -207,11 +209,9 @@ class Spelling:
         for rule in chain.rules:
             match rule.action:
                 case Action.ALLOW:
-                    yield from self._matched(rule.match, _set(self.marks.accepted))
-                    yield f"{_has(self.marks.accepted)} -j RETURN"
+                    yield from self._matched(rule.match, "-g fl-allow")
                 case Action.PASS:
-                    yield from self._matched(rule.match, _set(self.marks.passed))
-                    yield f"{_has(self.marks.passed)} -j RETURN"
+                    yield from self._matched(rule.match, "-g fl-pass")
                 case Action.DENY:
                     yield from self._matched(rule.match, "-g fl-deny")
                 case Action.LOG:
@@ -242,20 +242,22 @@ class Spelling:
         yield f"{_has(so_far)} {target}"
 
     def _endpoint(self, endpoint: EndpointChain) -> Iterator[str]:
+        """A policy is asked while none before it has decided; half as many rules as a return behind each one."""
         marks = self.marks
         yield _clear(marks.accepted | marks.passed)
         if endpoint.mac:
             yield f"-m mac ! --mac-source {endpoint.mac.lower()} -j DROP"
         for tier in endpoint.tiers:
             passes = any(step.may_pass for step in tier.policies)
-            unless_passed = f"{_lacks(marks.passed)} " if passes else ""
             if passes:
                 yield _clear(marks.passed)
-            for step in tier.policies:
-                yield f"{unless_passed}-j {PREFIX}{step.chain}"
-                yield f"{_has(marks.accepted)} -j RETURN"
+            undecided = _lacks(marks.accepted | (marks.passed if passes else 0))
+            for number, step in enumerate(tier.policies, 1):
+                yield f"{undecided} -j {PREFIX}{step.chain}"
+                if number % _STRIDE == 0 or step is tier.policies[-1]:
+                    yield f"{_has(marks.accepted)} -j RETURN"
             if tier.end is Action.DENY:
-                yield f"{unless_passed}-g fl-deny"
+                yield f"{_lacks(marks.passed) + ' ' if passes else ''}-g fl-deny"
                 if not passes:
                     return  # nothing gets past here
         for profile in endpoint.profiles:
@@ -285,6 +287,8 @@ class Spelling:
             ("filter", "fl-to-host"): [*_discovery(self.family), "-j fl-from-pods", *_TO_HOST[gates.to_host]],
             ("filter", "fl-from-pods"): [*_known_flows(gates), *_pod_guard(gates), "-g fl-from-workload"],
             ("filter", "fl-to-pods"): [*_known_flows(gates), "-g fl-to-workload"],
+            ("filter", "fl-allow"): [_set(marks.accepted)],
+            ("filter", "fl-pass"): [_set(marks.passed)],
             ("filter", "fl-deny"): [f"-j {gates.deny.upper()}"],
         }
 

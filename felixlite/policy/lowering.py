@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from felixlite.addresses import Prefix
-from felixlite.model.policy import ANYONE, ICMP, ICMPV6, EntityRule, PolicyRule, PortRange, ServiceRef
+from felixlite.model.policy import ANYONE, ICMP, ICMPV6, EntityRule, PolicyRule, Port, PortRange, ServiceRef
 from felixlite.model.selector import ALL, Selector
 from felixlite.policy.rows import ANYWHERE, Match, Side
 from felixlite.policy.selection import peers
@@ -87,9 +87,8 @@ def sides(entity: EntityRule, namespace: str, family: int, named: Named, *, sour
     port_sets: list[str] = []
     if entity.service:
         (port_sets if not source else sets).append(named(Served(entity.service, with_ports=not source)))
-    numbers = tuple(port for port in entity.ports if isinstance(port, PortRange))
-    names = frozenset(port for port in entity.ports if isinstance(port, str))
-    not_names = frozenset(port for port in entity.not_ports if isinstance(port, str))
+    numbers, names = _by_kind(entity.ports)
+    not_numbers, not_names = _by_kind(entity.not_ports)
     scope = selector or ALL
     found = []
     with_names = [(numbers, tuple(port_sets))] if numbers or not names else []
@@ -103,12 +102,20 @@ def sides(entity: EntityRule, namespace: str, family: int, named: Named, *, sour
                 tuple(sets),
                 (named(Selected(entity.not_selector)),) if entity.not_selector else (),
                 ports,
-                tuple(port for port in entity.not_ports if isinstance(port, PortRange)),
+                not_numbers,
                 in_port_sets,
                 (named(Ported(scope, not_names)),) if not_names else (),
             )
         )
     return found
+
+
+def _by_kind(ports: tuple[Port, ...]) -> tuple[tuple[PortRange, ...], frozenset[str]]:
+    """The numbered ones, and the names."""
+    if not ports:
+        return (), frozenset()
+    numbers = tuple(port for port in ports if isinstance(port, PortRange))
+    return numbers, frozenset(port for port in ports if isinstance(port, str))
 
 
 def tells_families_apart(rule: PolicyRule) -> bool:

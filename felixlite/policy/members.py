@@ -167,6 +167,10 @@ class Members:
     def name(self, wanted: Wanted, family: int) -> str:
         return self._live[wanted][family].name
 
+    def is_called_alike(self, wanted: Wanted) -> bool:
+        """Whether the set has one name in both families."""
+        return len({live.kind for live in self._live[wanted].values()}) == 1
+
     def rows(self, family: int) -> Mapping[Key, IpSet]:
         """All wanted sets; the same object as before when nothing changed."""
         touched = [live for live in self._dirty if live.family == family]

@@ -109,43 +109,51 @@ class NftablesTable:
         self.known = Listed(known, names, ())
 
     def _transaction(self, items: Mapping[Key, Row], chains: Mapping[Key, Mapping[str, ChainText]]) -> Iterator[str]:
-        """Declare, empty, fill; what nothing refers to any more goes last."""
+        """Empty, declare and fill; what nothing refers to any more goes last."""
         before = self.known
         there = {name for names in before.chains.values() for name in names}
         sets = {key.name: row for key, row in items.items() if isinstance(row, IpSet)}
         maps = {key.name: row for key, row in items.items() if isinstance(row, Dispatch)}
         texts = {name: chain for found in chains.values() for name, chain in found.items()}
-        yield from self._misshapen(sets)
-        yield f"table {self.where} {{"
-        yield from (
-            f"\tmap {key.name} {{ type ifname : verdict; }}" for key in (rows.FROM_WORKLOADS, rows.TO_WORKLOADS)
-        )
-        yield f"\tchain {DENY} {{ }}"
-        for name, ip_set in sets.items():
-            yield f"\tset {name} {{ {set_declaration(ip_set.kind, self.family)} }}"
-        for name, chain in texts.items():
-            yield f"\tchain {name} {{ {chain.base + ' policy accept;' if chain.base else ''} }}"
-        yield "}"
         yield from (f"flush chain {self.where} {name}" for name in texts if name in there)
+        yield from self._misshapen(sets)
+        yield from self._declared(sets, maps, texts)
         for name, ip_set in sets.items():
             yield from self._set_difference(name, before.rows.get(Key("set", name)), ip_set)
-        yield f"table {self.where} {{"
-        for name, chain in texts.items():
-            yield f"\tchain {name} {{"
-            yield from (f"\t\t{rule}" for rule in chain.rules)
-            yield "\t}"
-        yield "}"
         for name, dispatch in maps.items():
             yield from self._map_difference(name, before.rows.get(Key("dispatch", name)), dispatch)
         for key, found in chains.items():
             yield from (f"delete chain {self.where} {name}" for name in before.chains.get(key, ()) if name not in found)
         yield from (f"delete chain {self.where} {name}" for name in before.stray if name not in texts)
 
+    def _declared(
+        self, sets: Mapping[str, IpSet], maps: Mapping[str, Dispatch], texts: Mapping[str, ChainText]
+    ) -> Iterator[str]:
+        """One block: libnftables makes all of it before it reads the rules. None when only elements come and go."""
+        new = {name: ip_set for name, ip_set in sets.items() if not self._is_there(name, ip_set)}
+        if not (new or maps or texts):
+            return
+        yield f"table {self.where} {{"
+        if maps or texts:
+            yield from (
+                f"\tmap {key.name} {{ type ifname : verdict; }}" for key in (rows.FROM_WORKLOADS, rows.TO_WORKLOADS)
+            )
+            yield f"\tchain {DENY} {{ }}"
+        yield from (f"\tset {name} {{ {set_declaration(row.kind, self.family)} }}" for name, row in new.items())
+        for name, chain in texts.items():
+            yield f"\tchain {name} {{ {chain.base + ' policy accept;' if chain.base else ''}"
+            yield from (f"\t\t{rule}" for rule in chain.rules)
+            yield "\t}"
+        yield "}"
+
+    def _is_there(self, name: str, ip_set: IpSet) -> bool:
+        old = self.known.rows.get(Key("set", name))
+        return isinstance(old, IpSet) and old.kind == ip_set.kind
+
     def _misshapen(self, sets: Mapping[str, IpSet]) -> Iterator[str]:
         """A set of ours that somebody made with another type cannot be filled; it can only be replaced."""
         for name, ip_set in sets.items():
-            old = self.known.rows.get(Key("set", name))
-            if isinstance(old, IpSet) and old.kind != ip_set.kind:
+            if Key("set", name) in self.known.rows and not self._is_there(name, ip_set):
                 yield f"delete set {self.where} {name}"
 
     def _set_difference(self, name: str, old: Row | None, new: IpSet) -> Iterator[str]:

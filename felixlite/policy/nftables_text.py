@@ -76,9 +76,9 @@ def element(member: Member) -> str:
         return rows.host_or_net(member)
     if len(member) == 2:
         interface, own = member
-        return f'"{interface}" . {own.first}'
+        return f'"{interface}" . {own.first_text}'
     host, protocol, port = member
-    return f"{host.first} . {protocol} . {port}"
+    return f"{host.first_text} . {protocol} . {port}"
 
 
 def elements(members: Iterable[Member]) -> str:

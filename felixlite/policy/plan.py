@@ -48,9 +48,9 @@ class Planner:
         self.members = Members()
         self.chains = Chains(self.members)
         self.targets = Targets()
-        self.endpoints: dict[WorkloadKey, dict[Key, Row]] = {}
+        self.endpoints: dict[WorkloadKey, tuple[frozenset[int], dict[Key, Row]]] = {}  # families, rows
         self.profiles: dict[WorkloadKey, frozenset[str]] = {}  # that each local workload uses
-        self.endpoint_rows: dict[Key, Row] = {}
+        self.endpoint_rows: dict[int, dict[Key, Row]] = {}
         self.own_rows: dict[int, dict[Key, Row]] = {}
         self.gate_rows: dict[int, dict[Key, Row]] = {}
         self.notes: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Planner:
             table_name(family): (
                 self.members.rows(family),
                 self.chains.rows[family],
-                self.endpoint_rows,
+                self.endpoint_rows[family],
                 self.own_rows[family],
                 self.gate_rows[family],
             )
@@ -154,20 +154,27 @@ class Planner:
         return found
 
     def _put_endpoints(self, inputs: Inputs, dirty: _Dirty, *, everything: bool) -> None:
+        """A workload has chains in the families of its addresses; in the other one the dispatch drops what it sends."""
         again = inputs.local_workloads.keys() | self.endpoints.keys() if everything else dirty.workloads
         if not again and self.started:
             return
+        touched: set[int] = set()
         for key in again:
+            touched |= self.endpoints[key][0] if key in self.endpoints else frozenset()
             workload = inputs.local_workloads.get(key)
             if workload and workload.interface:
                 policies = [inputs.policies[policy] for policy in self.targets.policies_of(key)]
-                self.endpoints[key] = dict(_endpoint(workload, policies, inputs))
+                families = frozenset(net.family for net in workload.addresses)
+                self.endpoints[key] = families, dict(_endpoint(workload, policies, inputs))
+                touched |= families
             else:
                 self.endpoints.pop(key, None)
-        found = dict(dispatch(inputs.local_workloads))
-        for endpoint in self.endpoints.values():
-            found.update(endpoint)
-        self.endpoint_rows = found
+        for family in touched if self.started else FAMILIES:
+            found = dict(dispatch(inputs.local_workloads, family))
+            for families, endpoint in self.endpoints.values():
+                if family in families:
+                    found.update(endpoint)
+            self.endpoint_rows[family] = found
 
     def _put_the_rest(self, last: Inputs, inputs: Inputs, local: list[Changed]) -> None:
         if local or not self.started:

@@ -55,7 +55,7 @@ def spelled(member: Member) -> str:
 
 
 def host_or_net(prefix: Prefix) -> str:
-    return str(prefix.first) if prefix.is_host else str(prefix)
+    return prefix.first_text if prefix.is_host else str(prefix)
 
 
 # -- rules -----------------------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ iptables-restore for chains, and just right for five rules).
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
-from felixlite.policy.apart import Refused
+from felixlite.policy.apart import Busy
+from felixlite.policy.iptables_listing import Hook
 from felixlite.policy.iptables_text import HOOK
 
 LOCK = "/run/xtables.lock"
@@ -21,7 +23,7 @@ PATIENCE = 5.0
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Hold the xtables lock; Refused when somebody else keeps it for too long."""
+    """Hold the xtables lock; Busy when somebody else keeps it for too long."""
     descriptor = os.open(LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + PATIENCE
     try:
@@ -31,38 +33,36 @@ def locked() -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise Refused(f"{LOCK}: another program has held it for {PATIENCE:g} s") from None
+                    raise Busy(f"{LOCK}: another program has held it for {PATIENCE:g} s") from None
                 time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)
 
 
-def place(family: int, table: str, chain: str, target: str, *, first: bool) -> None:
-    """Make the jump to our chain the first (or last) rule of the kernel's chain, and the only one of its kind."""
-    with locked():
-        handle = _table(family, table)
-        kernels = _iptc().Chain(handle, chain)
-        ours = [rule for rule in kernels.rules if rule.target.name == target]
-        wanted = kernels.rules[:1] if first else kernels.rules[-1:]
-        if len(ours) == 1 and ours == wanted:
-            return
-        for rule in ours:
-            kernels.delete_rule(rule)
-        if first:
-            kernels.insert_rule(_jump(family, target), 0)
-        else:
-            kernels.append_rule(_jump(family, target))
-        handle.commit()
+def place(family: int, hooks: Iterable[Hook]) -> None:
+    """Make each jump to a chain of ours the first (or last) rule of the kernel's chain, and the only one of its kind."""
+    for table, found in groupby(sorted(hooks), key=lambda hook: hook.table):
+        with locked():
+            handle = _table(family, table)
+            changed = [_placed(family, handle, hook) for hook in found]
+            if any(changed):
+                handle.commit()
 
 
-def remove(family: int, table: str, chain: str, target: str) -> None:
-    with locked():
-        handle = _table(family, table)
-        kernels = _iptc().Chain(handle, chain)
-        for rule in [rule for rule in kernels.rules if rule.target.name == target]:
-            kernels.delete_rule(rule)
-        handle.commit()
+def _placed(family: int, handle: Any, hook: Hook) -> bool:
+    """True when something had to be changed."""
+    kernels = _iptc().Chain(handle, hook.chain)
+    ours = [rule for rule in kernels.rules if rule.target.name == hook.target]
+    if len(ours) == 1 and ours == (kernels.rules[:1] if hook.first else kernels.rules[-1:]):
+        return False
+    for rule in ours:
+        kernels.delete_rule(rule)
+    if hook.first:
+        kernels.insert_rule(_jump(family, hook.target), 0)
+    else:
+        kernels.append_rule(_jump(family, hook.target))
+    return True
 
 
 def _iptc() -> Any:

@@ -185,6 +185,16 @@ def test_a_pod_cannot_send_with_the_address_of_another(lab: PolicyLab, agent: Ag
     assert lab.arrived([B_TO_A], [B_TO_A], sent_by="b") == {B_TO_A}
 
 
+def test_a_pod_without_an_ipv6_address_sends_no_ipv6(lab: PolicyLab, agent: Agent) -> None:
+    """It has no chains there. Not even one that may spoof gets past the dispatch."""
+    four = replace(C, addresses=C.addresses[:1], may_spoof=True)
+    own = Packet(ip_address("fd00::3"), ip_address("fd00::1"), UDP, 1000, 80)
+    agent.converge(inputs([A, B, C]))
+    assert lab.arrived([own], [own]) == {own}
+    agent.converge(replace(inputs([A, B, four]), settings=PolicySettings(may_spoof=True)))
+    assert lab.arrived([own, C_TO_A], [C_TO_A]) == {C_TO_A}
+
+
 def test_a_pod_that_may_spoof_can(lab: PolicyLab, agent: Agent) -> None:
     spoofer = replace(C, may_spoof=True)
     agent.converge(replace(inputs([A, B, spoofer]), settings=PolicySettings(may_spoof=True)))
