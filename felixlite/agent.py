@@ -204,6 +204,7 @@ class Agent:
             mtu=lambda: self.planner.mtus.pod if self.planner.mtus else None,
             differences=lambda: self.loop.ask(lambda loop: loop.reconciler.differences(loop.planned.tables)),
             has_namespace=lambda name: f"kns.{name}" in self.loop.snapshot.profiles,
+            ahead=self.source.ahead,
         )
         attachments = Attachments(self.store, self.ipam, core, self.here, Notes(self.options.run_directory))
         return Server(bound(self.options.run_directory / "cni.sock"), attachments)

@@ -10,6 +10,7 @@ One lock for each host interface: whatever comes for one pod comes one after the
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,7 +68,7 @@ class Attachments:
             wanted = self._wanted(request, who)
             assigned, workload = self._assign(request, who, wanted)
             try:
-                self.core.submit([Put("local_workloads", _key(workload), workload)])  # policy is written while we wire
+                self._tell(who, assigned.also, Put("local_workloads", _key(workload), workload))
                 made = self._wire(request, who, wanted, assigned, namespace)
                 self._await(workload, made)
             except BaseException:
@@ -135,16 +136,18 @@ class Attachments:
 
     def _forget_link(self, name: str) -> None:
         """An older pair of ours goes: what stood on it went with it, and the core must know before the new one is there."""
-        wait_for(self.core, [Gone("links", name)], DEL_PATIENCE)
+        wait_for(self.core.submit([Gone("links", name)]), DEL_PATIENCE)
+
+    def _tell(self, who: pods.Whose, written: Sequence[Entry | None], change: Change) -> "Future[Any]":
+        """The core hears of it at once, and policy is written while we wire. `written` ends with the WorkloadEndpoint."""
+        entry = written[-1] if written else None
+        return self.core.ahead(who.endpoint, entry.revision if entry else None, lambda: self.core.submit([change]))
 
     def _await(self, workload: Workload, made: result.Attached) -> None:
         """Until the rows of the workload are in the kernel, or it is clear that they do not get there."""
         deadline = time.monotonic() + ADD_PATIENCE
-        changes: list[Change] = [
-            Put("links", made.link.name, made.link),
-            Put("local_workloads", _key(workload), workload),  # once more: the store's watch may have told older news
-        ]
-        while problem := unsettled(wait_for(self.core, changes, deadline - time.monotonic()), workload):
+        changes: list[Change] = [Put("links", made.link.name, made.link)]
+        while problem := unsettled(wait_for(self.core.submit(changes), deadline - time.monotonic()), workload):
             if time.monotonic() + PAUSE > deadline:
                 raise CniError(Code.TRY_AGAIN_LATER, "the pod's rows do not get into the kernel", problem)
             time.sleep(PAUSE)
@@ -200,8 +203,9 @@ class Attachments:
 
     def _tell_gone(self, endpoint: Key) -> None:
         """The round takes the routes away. If it does not come in time, it comes later: the store knows already."""
+        gone: list[Change] = [Gone("local_workloads", (endpoint.namespace, endpoint.name))]
         with suppress(CniError):
-            wait_for(self.core, [Gone("local_workloads", (endpoint.namespace, endpoint.name))], DEL_PATIENCE)
+            wait_for(self.core.ahead(endpoint, None, lambda: self.core.submit(gone)), DEL_PATIENCE)
 
     def work_off_notes(self) -> None:
         for path, data in self.notes.owed():

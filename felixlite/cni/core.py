@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from felixlite.cni.errors import CniError, Code
+from felixlite.datastore.store import Key
 from felixlite.model.inside import Workload
 from felixlite.reconcile import READING, Diff, Outcome
 from felixlite.rows import RouteKey
 from felixlite.snapshot import Change
 
+Ahead = Callable[[Key, str | None, Callable[[], "Future[Any]"]], "Future[Any]"]
 READY: tuple[int, str] = (0, "")
 
 
@@ -30,7 +32,9 @@ class Core:
 
     `state` answers (0, "") or the code that STATUS answers (50, 51) and why; `mtu` the right MTU for a new pod, if it
     is known; `differences` what a converge would change now, table by table; `has_namespace` whether the store can know
-    more about the pods of a Kubernetes namespace (a round trip that is spared where there is no Kubernetes).
+    more about the pods of a Kubernetes namespace (a round trip that is spared where there is no Kubernetes); `ahead`
+    calls what submits a change that was just written to the store, and keeps back what the store's watch says of the time
+    before (datastore/source.py).
     """
 
     submit: Callable[[Sequence[Change]], "Future[Any]"]
@@ -38,12 +42,13 @@ class Core:
     mtu: Callable[[], int | None] = lambda: None
     differences: Callable[[], Mapping[str, Diff]] = field(default=dict)
     has_namespace: Callable[[str], bool] = lambda _name: True
+    ahead: Ahead = lambda _key, _revision, tell: tell()
 
 
-def wait_for(core: Core, changes: Sequence[Change], seconds: float) -> Told:
+def wait_for(coming: "Future[Any]", seconds: float) -> Told:
     """The round that folded the changes."""
     try:
-        told: Told = core.submit(changes).result(timeout=max(0.0, seconds))
+        told: Told = coming.result(timeout=max(0.0, seconds))
     except CancelledError:
         raise CniError(Code.TRY_AGAIN_LATER, "the felixlite agent is stopping") from None
     except TimeoutError:

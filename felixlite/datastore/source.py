@@ -5,6 +5,10 @@ what stayed as it was is not told again, so that an hour without a store and its
 Changes in felixlite/intake.py, and only those whose content differs from what was last seen: validation is the
 expensive part of a list.
 
+Who writes an object in this process may tell the core himself, without waiting for the watch (`ahead`: a pod's endpoint).
+What the watch still says of the time before is kept back then: a pod that was deleted and made again under the same
+name must not lose its new rows to the old deletion.  Whether a word about such an object is old is asked of the store.
+
 The agent's one thread of this reads all kinds from one watch.  It knows nothing of what the Changes mean.
 """
 
@@ -13,11 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
-from felixlite.datastore.store import Bookmark, Changed, Deleted, Document, Event, Key, Store, Watch
+from felixlite.datastore.store import Bookmark, Changed, Deleted, Document, Entry, Event, Key, Store, Watch
 from felixlite.errors import Compacted, StoreError
 from felixlite.intake import Intake
 from felixlite.reconcile import pause
@@ -25,6 +29,18 @@ from felixlite.snapshot import Change, InSync
 
 NAME = "store"
 LONGEST_PAUSE = 5.0  # seconds; a store that is back is followed again within half as much more
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What follows from an object's being at this revision now; None: from its being gone."""
+
+    key: Key
+    revision: str | None
+    changes: Sequence[Change]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,8 @@ class Source:
         self._stop = threading.Event()
         self._watch: Watch | None = None
         self._lock = threading.Lock()
+        self._ahead: dict[Key, str | None] = {}  # told by its writer: at which revision; None: deleted
+        self._telling = threading.Lock()  # whoever is ahead is ahead of all that is put after that
 
     def run(self) -> None:
         """Until `stop`. Raises nothing that a store can cause."""
@@ -88,6 +106,12 @@ class Source:
             if self._watch:
                 self._watch.close()
 
+    def ahead(self, key: Key, revision: str | None, tell: Callable[[], T]) -> T:
+        """`tell` puts into the inbox what this process has just written: `key` at this revision, or its deletion."""
+        with self._telling:
+            self._ahead[key] = revision
+            return tell()
+
     def _list(self) -> dict[str, str]:
         """Tell what differs from what was told before. Answers from where to watch."""
         self._note(state="listing", lists=self.health.lists + 1)
@@ -96,14 +120,12 @@ class Source:
             listing = self._store.list(kind)
             self._note(last_contact=self._clock())
             since[kind] = listing.revision
-            changes = [change for entry in listing.entries for change in self._changed(entry.key, entry.document)]
             there = {entry.key for entry in listing.entries}
-            for key in self._seen[kind].keys() - there:
-                changes += self._gone(key)
-            self._tell(changes)
+            gone = self._seen[kind].keys() - there
+            self._tell([*map(self._changed, listing.entries), *map(self._gone, gone)])
             if self._stop.is_set():
                 return since
-        self._tell([InSync(NAME)])
+        self._put([InSync(NAME)])
         return since
 
     def _follow(self, since: dict[str, str]) -> None:
@@ -115,32 +137,56 @@ class Source:
             self._note(state="watching", failing_since=None)
             for event in watch:
                 self._note(last_contact=self._clock(), events=self.health.events + 1)
-                self._tell(self._changes(event))
+                self._tell(self._news(event))
 
-    def _changes(self, event: Event) -> Sequence[Change]:
+    def _news(self, event: Event) -> "list[_News]":
         match event:
             case Changed(entry):
-                return self._changed(entry.key, entry.document)
+                return [self._changed(entry)]
             case Deleted(key, _):
-                return self._gone(key)
+                return [self._gone(key)]
             case Bookmark():
-                return ()
+                return []
 
-    def _changed(self, key: Key, document: Document) -> Sequence[Change]:
-        seen, now = self._seen[key.kind], _fingerprint(document)
+    def _changed(self, entry: Entry) -> "_News":
+        key = entry.key
+        seen, now = self._seen[key.kind], _fingerprint(entry.document)
         if seen.get(key) == now:
-            return ()
+            return _News(key, entry.revision, ())
         seen[key] = now
-        return self._intake.changes(key, document)
+        return _News(key, entry.revision, self._intake.changes(key, entry.document))
 
-    def _gone(self, key: Key) -> Sequence[Change]:
+    def _gone(self, key: Key) -> "_News":
         if self._seen[key.kind].pop(key, None) is None:
-            return ()
-        return self._intake.changes(key, None)
+            return _News(key, None, ())
+        return _News(key, None, self._intake.changes(key, None))
 
-    def _tell(self, changes: Sequence[Change]) -> None:
-        if changes:
+    def _tell(self, news: "Sequence[_News]") -> None:
+        with self._telling:
+            old = [one for one in news if self._ahead.get(one.key, one.revision) != one.revision]
+            self._put_news([one for one in news if one not in old] if old else news)
+        for one in old:
+            self._tell_if_so(one)
+
+    def _put_news(self, news: "Sequence[_News]") -> None:
+        for one in news if self._ahead else ():
+            self._ahead.pop(one.key, None)
+        if changes := [change for one in news for change in one.changes]:
             self._put(changes)
+
+    def _tell_if_so(self, one: "_News") -> None:
+        """About an object whose writer was ahead: what is no longer so is old; what is so instead is still to come."""
+        overruled = one.revision  # what the writer said, when the store says otherwise by now
+        while True:
+            with self._telling:
+                expected = self._ahead.get(one.key, one.revision)
+                if expected in (one.revision, overruled):
+                    self._put_news([one])
+                    return
+            now = self._store.get(one.key)
+            if (now.revision if now else None) != one.revision:
+                return
+            overruled = expected
 
     def _wait(self, error: StoreError, failures: int) -> None:
         """Every node loses the same etcd at once: they must not come back at once."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from felixlite.addresses import Address, Prefix
+from felixlite.datastore.store import Entry
 from felixlite.errors import FelixliteError
 from felixlite.ipam import blocks
 from felixlite.ipam.blocks import Attribute, Ledger
@@ -81,6 +82,7 @@ class Assigned:
     addresses: tuple[Prefix, ...]  # /32 and /128; those asked for by name first, then IPv4, then IPv6
     blocks: tuple[Prefix, ...]  # the block of each
     existed: bool = False  # the handle held them already
+    also: tuple[Entry | None, ...] = ()  # what became of the caller's own writes
 
 
 # -- pools

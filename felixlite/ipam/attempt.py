@@ -339,7 +339,8 @@ class Assignment:
             self._distrust(draft)
             raise
         self._remember(draft, writes, entries)
-        return Assigned(addresses, tuple(block for _, block in draft.addresses))
+        also = tuple(entries[len(writes) :])
+        return Assigned(addresses, tuple(block for _, block in draft.addresses), also=also)
 
     def _writes(self, draft: _Draft) -> list[Write]:
         counts = documents.counts_of(self.handle.document) if self.handle else {}

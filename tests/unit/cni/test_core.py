@@ -51,7 +51,7 @@ def test_rows_that_are_held_back_may_be_ours() -> None:
 def test_a_core_that_does_not_answer_is_a_reason_to_try_again() -> None:
     core = Core(lambda _changes: Future())
     with pytest.raises(CniError) as caught:
-        wait_for(core, [], 0.0)
+        wait_for(core.submit([]), 0.0)
     assert caught.value.code == Code.TRY_AGAIN_LATER
 
 
@@ -59,4 +59,4 @@ def test_a_core_that_stops_is_a_reason_to_try_again() -> None:
     future: Future[Any] = Future()
     future.cancel()
     with pytest.raises(CniError, match="stopping"):
-        wait_for(Core(lambda _changes: future), [], 1.0)
+        wait_for(future, 1.0)

@@ -8,11 +8,12 @@ import pytest
 
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.source import NAME, Source
-from felixlite.datastore.store import Key, Listing
+from felixlite.datastore.store import Event, Key, Listing
 from felixlite.errors import Unreachable
 from felixlite.intake import READERS, Intake
 from felixlite.model.inside import Mode
 from felixlite.model.kinds import KINDS
+from felixlite.model.parse import parse
 from felixlite.snapshot import Change, Gone, InSync, Put, Snapshot, fold
 
 KINDS_READ = ("IPPool", "Tier")
@@ -188,3 +189,93 @@ def test_no_document_whatever_it_is_ends_a_source(kind: str) -> None:
     with running(store, (kind, "IPPool") if kind != "IPPool" else ("IPPool",)) as (_, inbox):
         inbox.until_in_sync()
         assert "good" in inbox.snapshot.pools
+
+
+# -- an object whose writer tells the core himself
+
+
+class Told:
+    """A source whose watch is in our hands, and what it and the writer put into the inbox, in order."""
+
+    def __init__(self) -> None:
+        self.store, self.changes = MemoryStore(), list[Change]()
+        self.source = Source(self.store, KINDS_READ, Intake("n1"), self.changes.extend)
+        self.source._list()
+        self.watch = iter(self.store.watch_many(dict.fromkeys(KINDS_READ, "0")))
+
+    def write(self, *nets: str | None) -> list[Event]:
+        """The events of writing pool `a` with each of these CIDRs; None: deleting it."""
+        events = []
+        for net in nets:
+            key, document = pool("a", cidr=net)
+            entry = self.store.get(key)
+            if net is None:
+                self.store.delete(key)
+            elif entry:
+                self.store.update(key, document, entry.revision)
+            else:
+                self.store.create(key, document)
+            events.append(next(self.watch))
+        return events
+
+    def writer_tells(self, net: str | None) -> None:
+        entry = self.store.get(Key("IPPool", "a"))
+        change = Put("pools", "a", parse(pool("a", cidr=net)[1]).inside()) if net else Gone("pools", "a")
+        self.source.ahead(Key("IPPool", "a"), entry.revision if entry else None, lambda: self.changes.append(change))
+
+    def hear(self, events: Sequence[Event]) -> list[str]:
+        """What was put while the source heard of these events: the CIDRs of the pool, "gone"."""
+        before = len(self.changes)
+        for event in events:
+            self.source._tell(self.source._news(event))
+        return [str(c.value.cidr) if isinstance(c, Put) else "gone" for c in self.changes[before:]]
+
+
+OLD, NEW, NEWER = "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"
+
+
+@pytest.mark.parametrize("late", range(4))
+def test_an_old_deletion_does_not_take_away_what_was_made_again(late: int) -> None:
+    told = Told()
+    events = told.write(OLD, None, NEW)
+    told.hear(events[:late])
+    told.writer_tells(NEW)
+
+    assert told.hear(events[late:]) == ([NEW] if late < 3 else [])
+    assert told.hear(told.write(NEWER)) == [NEWER]
+    assert told.hear(told.write(None)) == ["gone"]
+
+
+@pytest.mark.parametrize("late", range(3))
+def test_an_old_version_does_not_bring_back_what_was_deleted(late: int) -> None:
+    told = Told()
+    events = told.write(OLD, None)
+    told.hear(events[:late])
+    told.writer_tells(None)
+
+    assert OLD not in told.hear(events[late:])
+    assert told.hear(told.write(NEW)) == [NEW]
+
+
+def test_what_somebody_else_wrote_after_the_writer_is_told() -> None:
+    told = Told()
+    events = told.write(OLD)
+    told.writer_tells(OLD)
+    events += told.write(NEW)
+
+    assert told.hear(events[1:]) == [NEW]
+
+
+def test_a_list_that_is_older_than_the_writer_does_not_take_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told()
+    told.hear(told.write(OLD))
+    told.write(None)
+    without = {kind: told.store.list(kind) for kind in KINDS_READ}
+    events = told.write(NEW)
+    told.writer_tells(NEW)
+    before = len(told.changes)
+    monkeypatch.setattr(told.store, "list", without.__getitem__)
+    told.source._list()
+
+    assert told.changes[before:] == [InSync(NAME)]
+    assert told.hear(events) == [NEW]
