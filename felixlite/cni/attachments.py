@@ -20,7 +20,7 @@ from felixlite.cni import pods, result, wiring
 from felixlite.cni.core import Core, concerns, unsettled, wait_for
 from felixlite.cni.errors import CniError, Code
 from felixlite.cni.locks import Locks
-from felixlite.cni.names import handle_id
+from felixlite.cni.names import handle_id, is_interface_name
 from felixlite.cni.notes import Notes
 from felixlite.cni.plan import NO_UPLINK_MTU
 from felixlite.cni.removals import Removals
@@ -246,7 +246,8 @@ class Attachments:
     # -- GC
 
     def collect(self, asked: Asked) -> None:
-        """Free exactly the attachments of this network on this node that are not listed as valid."""
+        """Free exactly the attachments of this network on this node that are not listed as valid; and host ends of ours
+        that no endpoint of any network stands behind."""
         request = asked.request
         valid = _valid_attachments(request)
         failed: list[str] = []
@@ -257,6 +258,8 @@ class Attachments:
             attachment = (_container(entry), str(spec.get("endpoint", "")))
             if spec.get("node") == self.node and attachment not in valid:
                 failed += self._collect_one(request, entry, *attachment)
+        with _store_errors("looking for links that are left over"):
+            failed += self._sweep()
         if failed:
             raise CniError(Code.FAILED, f"{len(failed)} attachments could not be freed", "; ".join(failed))
 
@@ -274,6 +277,29 @@ class Attachments:
             except (FelixliteError, OSError) as error:
                 return [f"{entry.key}: {error}"]
         return []
+
+    def _sweep(self) -> list[str]:
+        """The endpoint is written before its link is made and removed before it: a link without one is left over.
+
+        Asked again under the lock of the name, so that no ADD under that name is on its way.
+        """
+        failed = []
+        ends = [link.name for link in wiring.host_ends() if is_interface_name(link.name)]
+        known = self._host_interfaces()
+        for name in (name for name in ends if name not in known):
+            with self.locks.held(name):
+                self.removals.wait(name)
+                try:
+                    if name not in self._host_interfaces():
+                        wiring.detach(name)
+                except (FelixliteError, OSError) as error:
+                    failed.append(f"{name}: {error}")
+        return failed
+
+    def _host_interfaces(self) -> set[str]:
+        """Of all the endpoints of this node."""
+        specs = (entry.document.get("spec") or {} for entry in self.store.list("WorkloadEndpoint").entries)
+        return {str(spec.get("interfaceName")) for spec in specs if spec.get("node") == self.node}
 
 
 def _pod_end(request: Request, mac: str, mtu: int, addresses: Sequence[Prefix]) -> wiring.PodEnd:

@@ -20,6 +20,12 @@ def interface_name(namespace: str, pod: str, interface: str = FIRST_INTERFACE, p
     return prefix + hashlib.sha1(whose.encode(), usedforsecurity=False).hexdigest()[: 15 - len(prefix)]
 
 
+def is_interface_name(name: str, prefix: str = "cali") -> bool:
+    """Could interface_name have made it?"""
+    rest = name.removeprefix(prefix)
+    return rest != name and len(rest) == 15 - len(prefix) and not set(rest) - set("0123456789abcdef")
+
+
 def handle_id(network: str, container: str, interface: str) -> str:
     """What the addresses of an attachment are held by: (network, container, interface) is its key (CNI, section 2)."""
     first = f"{network}.{container}"

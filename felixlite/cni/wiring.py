@@ -13,6 +13,7 @@ import os
 import random
 import stat
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,15 +27,19 @@ from felixlite.cni.names import EVERYTHING, EVERYTHING_6, GATEWAY, GATEWAY_6, HO
 from felixlite.kernel import messages
 from felixlite.kernel.messages import VethEnd
 from felixlite.kernel.namespaces import visiting
-from felixlite.kernel.netlink import Message, Refused, Socket, attributes, each, u32
+from felixlite.kernel.netlink import Message, Refused, Socket, attribute, attributes, each, u32
 from felixlite.snapshot import LinkState
 
 _IFINFO = struct.Struct("=BxHiII")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _NDMSG = struct.Struct("=BxxxiHBB")
 _GROUP: Final = 27  # IFLA_GROUP
+_LOCAL: Final = 2  # RTN_LOCAL
 _BOOT: Final = 3  # the protocol number of routes that `ip route` makes
 _HOST_SIDE_GATEWAY: Final = IPv6Interface(f"{GATEWAY_6}/64")
+
+
+LOCAL_PATIENCE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ def attach(host_name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = E
         index = _made(host, host_name, inside, namespace, pod, elsewhere)
         try:
             inside.do(*_pod_messages(index, pod))
+            _wait_until_local(inside, pod)
             found = seen(host, host_name)
             if found is None:
                 raise Refused(errno.ENODEV, f"{host_name} went away")
@@ -207,6 +213,18 @@ def _pod_messages(index: int, pod: PodEnd) -> list[Message]:
             everything = EVERYTHING if family == 4 else EVERYTHING_6
             found.append(messages.set_route(everything, index, gateway=gateway, protocol=_BOOT))
     return found
+
+
+def _wait_until_local(inside: Socket, pod: PodEnd) -> None:
+    """The kernel makes an IPv6 address one of its own behind our back (net/ipv6/addrconf.c, addrconf_dad_work); on a busy
+    machine the pod's first packets would come earlier and be dropped."""
+    deadline = time.monotonic() + LOCAL_PATIENCE
+    for address in (a for a in pod.addresses if a.family == 6):
+        request = _RTMSG.pack(10, 128, 0, 0, 0, 0, 0, 0, 0) + attribute(1, address.packed)
+        while _RTMSG.unpack_from(inside.get(messages.GET_ROUTE, request))[7] != _LOCAL:
+            if time.monotonic() > deadline:
+                raise Refused(errno.EADDRNOTAVAIL, f"{address} does not become an address of {pod.name}")
+            time.sleep(0.001)
 
 
 def _failed(interface: str, error: OSError) -> CniError:

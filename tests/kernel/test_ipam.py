@@ -1,11 +1,9 @@
 """IPAM on real etcd: many processes at once, members killed, the data restored from a backup, a block damaged by hand."""
 
 import json
-import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +18,7 @@ from felixlite.ipam.check import check
 from felixlite.ipam.repair import read_facts
 from felixlite.ipam.store import Ipam
 from tests.support import history
-from tests.support.etcd import Etcd, cluster, cluster_url, etcd
+from tests.support.etcd import cluster, cluster_url, etcd
 
 
 @pytest.fixture
@@ -103,33 +101,21 @@ def test_what_is_stored_is_in_calicos_layout(server, store):
     assert json.loads(server.ctl("get", keys[2], "--print-value-only"))["state"] == "confirmed"
 
 
-def test_after_a_restore_from_a_snapshot_every_address_is_as_it_was(tmp_path, server):
-    store = connect(server.url)
+def test_after_a_restore_from_a_snapshot_every_address_is_as_it_was(tmp_path, server, store):
     pool(store)
     ipam = Ipam(store, "n1")
     before = {handle: ipam.assign(wants(handle)).addresses for handle in "abcdef"}
     ipam.release_handle("b")
-    snapshot, restored = tmp_path / "snapshot.db", tmp_path / "restored"
+    snapshot = tmp_path / "snapshot.db"
     server.ctl("snapshot", "save", str(snapshot))
     after_the_snapshot = ipam.assign(wants("late")).addresses
     server.kill()
-    shutil.rmtree(server.folder / server.name)
+    server.restore(snapshot)
+    server.start()
 
-    revived = Etcd(tmp_path, port=server.port)
-    revived.peer_port = server.peer_port
-    peers = f"{revived.name}=http://127.0.0.1:{revived.peer_port}"
-    words = ["snapshot", "restore", str(snapshot), f"--data-dir={restored}", f"--name={revived.name}"]
-    urls = [f"--initial-cluster={peers}", f"--initial-advertise-peer-urls={peers.partition('=')[2]}"]
-    assert revived._run_ctl(*words, *urls).returncode == 0
-    restored.rename(Path(tmp_path) / revived.name)
-    try:
-        revived.start()
-        same_agent = {handle: ipam.held(handle) for handle in "acdef"}
-        fresh = Ipam(store, "n1")
-        given = {a for n in range(30) for a in (ipam if n % 2 else fresh).assign(wants(f"new{n}")).addresses}
-    finally:
-        revived.kill()
-        store.close()
+    same_agent = {handle: ipam.held(handle) for handle in "acdef"}
+    fresh = Ipam(store, "n1")
+    given = {a for n in range(30) for a in (ipam if n % 2 else fresh).assign(wants(f"new{n}")).addresses}
 
     assert same_agent == {handle: before[handle] for handle in "acdef"}
     assert len(given) == 30

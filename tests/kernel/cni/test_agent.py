@@ -12,13 +12,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from felixlite import control
+from felixlite.datastore import connect
+from felixlite.errors import FelixliteError
+from felixlite.ipam.check import check
+from felixlite.ipam.repair import read_facts
 from felixlite.kernel.namespaces import visiting
 from tests.support.agent import RunningAgent, agent
 from tests.support.cni import eventually, pod
@@ -26,7 +31,7 @@ from tests.support.etcd import Etcd, etcd
 from tests.support.netns import Namespace, namespace
 
 CYCLES = int(os.environ.get("FELIXLITE_CYCLES", "30"))
-KILLS = int(os.environ.get("FELIXLITE_KILLS", "6"))
+KILLS = int(os.environ.get("FELIXLITE_KILLS", "3"))
 
 
 @dataclass
@@ -37,21 +42,53 @@ class RealNode:
     etcd: Etcd
     plugin: Path
 
-    def run(self, command: str, space: Namespace, container: str) -> dict[str, Any]:
+    def run(
+        self, command: str, space: Namespace, container: str, pod: str = "", kill_after: float | None = None
+    ) -> dict[str, Any]:
+        """What the plugin answers; `kill_after` so many seconds it is killed, unless it is done."""
         config = {"cniVersion": "1.1.0", "name": "net", "type": "felixlite", "socket": str(self.folder / "cni.sock")}
         environment = {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": container,
             "CNI_NETNS": str(space.path),
             "CNI_IFNAME": "eth0",
-            "CNI_ARGS": f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={container}",
+            "CNI_ARGS": f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod or container}",
         }
-        done = subprocess.run(
-            [str(self.plugin)], input=json.dumps(config), env=environment, capture_output=True, text=True, check=False
-        )
-        answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}
-        assert (done.returncode != 0) == ("code" in answer), done
+        pipe = subprocess.PIPE
+        with subprocess.Popen([str(self.plugin)], env=environment, stdin=pipe, stdout=pipe, text=True) as plugin:
+            try:
+                said, _ = plugin.communicate(json.dumps(config), timeout=kill_after)
+            except subprocess.TimeoutExpired:
+                plugin.kill()
+                return {}
+        answer: dict[str, Any] = json.loads(said) if said.strip() else {}
+        assert (plugin.returncode != 0) == ("code" in answer), said
         return answer
+
+    def kill_and_start(self, victim: str) -> None:
+        """The plugins are killed by whoever starts them."""
+        if victim == "agent":
+            self.agent.kill()
+            with visiting(self.net.fd):
+                self.agent.start()
+            with suppress(TimeoutError):
+                self.agent.wait_until_ready()
+        elif victim == "etcd":
+            self.etcd.kill()
+            with visiting(self.net.fd):
+                self.etcd.start()
+
+    def differences(self) -> list[str]:
+        """Between the kernel and what the agent wants, and within the store."""
+        try:
+            kernel: list[str] = control.ask(self.folder / "agent.sock", "diff")
+        except FelixliteError as error:
+            return [str(error)]
+        with visiting(self.net.fd):
+            store = connect(self.etcd.url)
+            found = check(read_facts(store), time.time())
+            store.close()
+        return [*kernel, *map(str, found)]
 
     def stored(self, prefix: str) -> int:
         words = ["etcdctl", f"--endpoints=http://{self.etcd.endpoint}", "get", prefix, "--prefix", "--keys-only"]
@@ -112,42 +149,81 @@ def test_many_pods_come_and_go_and_leave_nothing(real: RealNode) -> None:
     eventually(lambda: real.descriptors() <= descriptors)
 
 
-def test_an_agent_that_is_killed_at_any_moment_loses_nothing(real: RealNode) -> None:
-    before = real.facts()
-    stopped = threading.Event()
-    failures: list[str] = []
+@pytest.mark.parametrize("victim", ["agent", "plugin", "etcd"])
+def test_who_is_killed_at_any_moment_loses_nothing(real: RealNode, victim: str) -> None:
+    """Pods come and go while one of the three is killed again and again; two pods stay, and must not notice."""
+    with pod("fc") as one, pod("fc") as two:
+        stay = [real.run("ADD", space, f"stay{number}")["ips"][0]["address"] for number, space in enumerate((one, two))]
+        before = real.facts()
+        churning = Churn(real, kills=0.3 if victim == "plugin" else 0.0)
+        with churning.running():
+            for _ in range(KILLS):
+                time.sleep(random.random() * 0.6)
+                real.kill_and_start(victim)
+        assert churning.wrong == []
+        real.agent.wait_until_ready()
+        eventually(lambda: _without_routes(real.facts()) == _without_routes(before), 60)
+        eventually(lambda: real.differences() == [], 30)
+        assert {route["dst"] for route in real.net.show("route") if route.get("dev", "").startswith("cali")} == {
+            address.removesuffix("/32") for address in stay
+        }
+        one.command("ping", "-c3", "-i0.2", "-W2", stay[1].removesuffix("/32"))
 
-    def churn(number: int) -> None:
-        """As a kubelet does it: an ADD that fails is followed by a DEL, and by another sandbox."""
+
+class Churn:
+    """As a kubelet does it: an ADD that fails is followed by a DEL, and by another sandbox of the same pod."""
+
+    def __init__(self, real: RealNode, kills: float) -> None:
+        self.real, self.kills = real, kills  # the share of ADDs whose plugin is killed
+        self.stopped = threading.Event()
+        self.wrong: list[str] = []
+
+    def churn(self, number: int) -> None:
         rounds = 0
-        while not stopped.is_set():
+        while not self.stopped.is_set():
             rounds += 1
             with pod("fc") as space:
                 container = f"p{number}r{rounds}"
-                added = real.run("ADD", space, container)
-                stopped.wait(0.2 if "code" in added else random.random() * 0.05)
-                deleted = real.run("DEL", space, container)
-                if deleted:
-                    failures.append(json.dumps(deleted))
+                kill_after = random.random() * 0.02 if random.random() < self.kills else None
+                added = self.real.run("ADD", space, container, pod=f"p{number}", kill_after=kill_after)
+                self.stopped.wait(0.2 if "code" in added else random.random() * 0.05)
+                if deleted := self.real.run("DEL", space, container, pod=f"p{number}"):
+                    self.wrong.append(json.dumps(deleted))
 
-    threads = [threading.Thread(target=churn, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    for _ in range(KILLS):
-        time.sleep(random.random() * 0.6)
-        real.agent.kill()
-        with visiting(real.net.fd):
-            real.agent.start()
-        with suppress(TimeoutError):
-            real.agent.wait_until_ready()
-    stopped.set()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    real.agent.wait_until_ready()
-    eventually(lambda: _without_routes(real.facts()) == _without_routes(before), 40)
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self.churn, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stopped.set()
+            for thread in threads:
+                thread.join()
 
 
 def _without_routes(facts: dict[str, int]) -> dict[str, int]:
     """Blocks that were claimed meanwhile stay the node's, with their blackholes."""
     return {name: count for name, count in facts.items() if name not in ("routes", "rules and sets")}
+
+
+def test_an_etcd_that_was_lost_and_restored_from_a_snapshot_changes_no_address(real: RealNode, tmp_path: Path) -> None:
+    with pod("fc") as one, pod("fc") as two, pod("fc") as three:
+        kept = real.run("ADD", one, "kept")["ips"]
+        real.run("ADD", two, "gone")
+        snapshot = tmp_path / "snapshot.db"
+        with visiting(real.net.fd):
+            real.etcd.ctl("snapshot", "save", str(snapshot))
+        assert real.run("DEL", two, "gone") == {}
+        real.etcd.kill()
+        with visiting(real.net.fd):
+            real.etcd.restore(snapshot)
+            real.etcd.start()
+        eventually(lambda: real.stored("/calico/resources/v3/projectcalico.org/workloadendpoints/") == 2, 30)
+        eventually(lambda: "code" not in (again := real.run("ADD", one, "kept")) and again["ips"] == kept, 30)
+        later = real.run("ADD", three, "later")["ips"]
+        assert later != kept
+        assert real.run("DEL", two, "gone") == {}  # the backup knows it again; its runtime says so again
+        eventually(lambda: real.differences() == [], 30)
+        one.command("ping", "-c3", "-i0.2", "-W2", later[0]["address"].removesuffix("/32"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from felixlite.cni.names import HOST_MAC
 from felixlite.datastore.store import Entry, Key, Write
 from felixlite.errors import Unreachable
 from tests.support.cni import PluginNode, eventually, pod
@@ -269,6 +270,19 @@ def test_an_add_whose_policy_is_late_succeeds_when_it_is_in(one: PluginNode, spa
     timer.join()
     assert ran.code == 0, ran.printed
     assert ran.seconds > 0.4
+
+
+def test_gc_sweeps_links_of_ours_that_no_endpoint_stands_behind(one: PluginNode, space: Namespace) -> None:
+    name = one.run("ADD", space).answer["interfaces"][0]["name"]
+    with pod("fc") as other:
+        for left, mac in (("cali0123456789a", HOST_MAC), ("cali0123456789b", "02:00:00:00:00:01"), ("veth0", HOST_MAC)):
+            one.net.ip(f"link add {left} address {mac} type veth peer name x{left[-1]} netns {other.name}")
+        one.net.ip("link add cali0123456789c type bridge")
+        valid = [{"containerID": "c1", "ifname": "eth0"}]
+        ran = one.run("GC", **{"cni.dev/valid-attachments": valid})
+        assert ran.code == 0, ran.printed
+        kept = {link["ifname"] for link in one.net.show("link")} - {"lo"}
+        assert kept == {name, "cali0123456789b", "cali0123456789c", "veth0"}
 
 
 # -- Kubernetes
