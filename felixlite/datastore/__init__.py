@@ -8,7 +8,7 @@ from felixlite.errors import Misconfigured
 
 
 def connect(url: str, environ: Mapping[str, str] = os.environ) -> Store:
-    """memory://, file:///FOLDER, etcd://host:port[,host:port]?cacert=&cert=&key=&user=&passwordfile=
+    """memory://, file:///FOLDER, etcd://host:port[,host:port]?cacert=&cert=&key=&user=&passwordfile=, kubernetes://
 
     Talks to nobody yet: a server that is away is met by the first request.
     """
@@ -27,5 +27,10 @@ def connect(url: str, environ: Mapping[str, str] = os.environ) -> Store:
             from felixlite.datastore.etcd import EtcdStore
 
             return EtcdStore(EtcdAddress.parse(url, environ))
+        case "kubernetes":
+            from felixlite.datastore.kubeconfig import KubernetesAddress
+            from felixlite.datastore.kubernetes import KubernetesStore
+
+            return KubernetesStore(KubernetesAddress.parse(url, environ))
     shown = f"{scheme}://..." if colon else url
-    raise Misconfigured(f"datastore {shown!r}: must be etcd://host:port, file:///absolute/folder or memory://")
+    raise Misconfigured(f"datastore {shown!r}: must be etcd://host:port, kubernetes://, file:///folder or memory://")

@@ -11,8 +11,11 @@ form there, for it finds node and CIDR in the object.
 """
 
 from functools import lru_cache
+from hashlib import sha256
 
 from felixlite.addresses import Prefix
+
+LONGEST = 253  # of a name in Kubernetes
 
 
 @lru_cache(4096)  # an assignment asks four times for each of its blocks
@@ -34,6 +37,15 @@ def block_cidr(name: str) -> Prefix:
 
 def affinity_name(node: str, cidr: Prefix) -> str:
     return f"{node}-{block_name(cidr) if cidr.family == 4 else f'{_groups(cidr, 4)}-{cidr.length}'.replace(':', '-')}"
+
+
+def affinity_object(node: str, cidr: Prefix) -> str:
+    """The name of its object in Kubernetes, which need not lead back: node and CIDR are in the object."""
+    end = f"-{block_name(cidr)}"
+    if len(node) + len(end) < LONGEST:
+        return node + end
+    digest = sha256(node.encode()).hexdigest()[:11]
+    return f"{node[: LONGEST - 1 - len(end) - len(digest) - 1]}-{digest}{end}"
 
 
 def affinity_parts(name: str) -> tuple[str, Prefix]:

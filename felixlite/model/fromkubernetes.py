@@ -39,7 +39,11 @@ NODE_FIELDS: Mapping[str, tuple[str, ...]] = {
     "WireguardPublicKeyV6": ("status", "wireguardPublicKeyV6"),
 }
 KEPT = ("name", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
-OURS = ("felixlite.io/accepts", "felixlite.io/sends")  # model/node.py reads them
+# ours: lists of words, joined by commas
+OURS: Mapping[str, tuple[str, ...]] = {
+    "felixlite.io/accepts": ("status", "accepts"),
+    "felixlite.io/sends": ("status", "sends"),
+}
 
 
 def node(kubernetes: Given) -> Document:
@@ -51,13 +55,18 @@ def node(kubernetes: Given) -> Document:
         "apiVersion": CALICO_VERSION,
         "kind": "Node",
         "metadata": {key: metadata[key] for key in KEPT if key in metadata}
-        | {"labels": {**(metadata.get("labels") or {}), **_mapping(annotations.get(LABELS))}}
-        | {"annotations": {key: annotations[key] for key in OURS if key in annotations}},
-        "spec": {"orchRefs": [{"orchestrator": "k8s", "nodeName": name}], "addresses": list(_addresses(kubernetes))},
+        | {"labels": {**(metadata.get("labels") or {}), **_mapping(annotations.get(LABELS))}},
+        "spec": {
+            "orchRefs": [{"orchestrator": "k8s", "nodeName": name}],
+            "addresses": [*_own_addresses(annotations), *_addresses(kubernetes)],
+        },
     }
     for annotation, where in NODE_FIELDS.items():
         if value := annotations.get(PREFIX + annotation):
             _put(found, where, value)
+    for annotation, where in OURS.items():
+        if (words := annotations.get(annotation)) is not None:
+            _put(found, where, sorted(word for word in words.split(",") if word))
     if interfaces := _listed(annotations.get(INTERFACES)):
         found["spec"]["interfaces"] = interfaces
     if cidrs := (kubernetes.get("spec") or {}).get("podCIDRs"):
@@ -73,8 +82,10 @@ def node_annotations(ours: Given) -> dict[str, str | None]:
         found[PREFIX + annotation] = None if value in (None, "") else str(value)
     interfaces = _at(ours, ("spec", "interfaces"))
     found[INTERFACES] = json.dumps(interfaces, separators=(",", ":")) if interfaces else None
-    theirs = (ours.get("metadata") or {}).get("annotations") or {}
-    return found | {key: theirs.get(key) for key in OURS}
+    for annotation, where in OURS.items():
+        words = _at(ours, where)
+        found[annotation] = None if words is None else ",".join(words)
+    return found
 
 
 def endpoint(pod: Given) -> Document | None:
@@ -116,17 +127,22 @@ def endpoint(pod: Given) -> Document | None:
 
 
 def pod_addresses(pod: Given) -> list[str]:
-    """The first that says: status.podIPs, status.podIP, the annotations of the CNI plugin, those of a cloud's."""
-    if _is_over(pod):
-        return []
+    """The first that says: the annotations of the CNI plugin, status.podIPs, status.podIP, the annotation of a cloud's.
+
+    The reference (2.6) believes the status first.  But a pod whose sandbox was made anew (its node was started again)
+    has a new address, that the plugin writes at once, while the kubelet goes on telling the old one for a while; and a
+    pod whose address the plugin gave back has none, whatever the kubelet tells.
+    """
     status = pod.get("status") or {}
     annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    if status.get("phase") in ("Succeeded", "Failed") or annotations.get(POD_IP) == "":
+        return []
     told = [entry.get("ip", "") for entry in status.get("podIPs") or ()]
     for candidates in (
-        told,
-        [status.get("podIP") or ""],
         (annotations.get(POD_IPS) or "").split(","),
         [annotations.get(POD_IP) or ""],
+        told,
+        [status.get("podIP") or ""],
         (annotations.get(AWS_IPS) or "").split(","),
     ):
         if found := [_host(address.strip()) for address in candidates if address and address.strip()]:
@@ -134,17 +150,30 @@ def pod_addresses(pod: Given) -> list[str]:
     return []
 
 
-def _is_over(pod: Given) -> bool:
-    metadata = pod.get("metadata") or {}
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return True
-    given_back = (metadata.get("annotations") or {}).get(POD_IP) == ""
-    return bool(metadata.get("deletionTimestamp")) and given_back
+def pod_annotations(endpoint: Given | None) -> dict[str, str]:
+    """What a WorkloadEndpoint is in the annotations of its Pod (reference 6.3); None: it is given back (6.6)."""
+    if endpoint is None:
+        return {POD_IP: "", POD_IPS: ""}
+    spec = endpoint.get("spec") or {}
+    addresses = [str(address) for address in spec.get("ipNetworks") or ()]
+    return {
+        POD_IP: addresses[0] if addresses else "",
+        POD_IPS: ",".join(addresses),
+        CONTAINER_ID: str(spec.get("containerID") or ""),
+    }
 
 
 def endpoint_name(node_name: str, orchestrator: str, workload: str, interface: str) -> str:
     """`node-k8s-pod-eth0`; a dash inside a part is doubled, so that the name has one reading."""
     return "-".join(part.replace("-", "--") for part in (node_name, orchestrator, workload, interface))
+
+
+def endpoint_parts(name: str) -> tuple[str, str, str, str]:
+    """The inverse of endpoint_name: node, orchestrator, workload, interface. ValueError for a name that is of none."""
+    parts = [part.replace("\0", "-") for part in name.replace("--", "\0").split("-")]
+    if len(parts) != 4 or not all(parts):
+        raise ValueError(f"{name!r} is not the name of a WorkloadEndpoint, such as node1-k8s-pod1-eth0")
+    return parts[0], parts[1], parts[2], parts[3]
 
 
 def interface_name(namespace: str, pod: str) -> str:
@@ -168,6 +197,13 @@ def _ports(spec: Given) -> Iterator[Document]:
                     "hostPort": port.get("hostPort", 0),
                     "hostIP": port.get("hostIP", ""),
                 }
+
+
+def _own_addresses(annotations: Given) -> Iterator[Document]:
+    """What the agent found out, as it writes it where a Node is Calico's own (registration.py)."""
+    for name in ("IPv4Address", "IPv6Address"):
+        if address := annotations.get(PREFIX + name):
+            yield {"address": str(address).partition("/")[0], "type": "CalicoNodeIP"}
 
 
 def _addresses(kubernetes: Given) -> Iterator[Document]:

@@ -10,9 +10,6 @@ from felixlite.model.resource import Resource, Spec
 from felixlite.model.shape import Fault, Model, rule
 from felixlite.model.words import Address4, Address6, AsNumber, Mac, Net, NodeAddress4, NodeAddress6
 
-ACCEPTS_ANNOTATION = "felixlite.io/accepts"  # status.accepts, where the Node is Kubernetes' own
-SENDS_ANNOTATION = "felixlite.io/sends"  # status.sends likewise
-
 
 class NodeBGP(Model):
     asNumber: Annotated[AsNumber | None, Field(description="This node's AS; else BGPConfiguration's.")] = None
@@ -105,13 +102,11 @@ class Node(Resource):
             vxlan_address_v6=spec.ipv6VXLANTunnelAddr,
             vxlan_mac=spec.vxlanTunnelMACAddr,
             vxlan_mac_v6=spec.vxlanTunnelMACAddrV6,
-            accepts=self._told(ACCEPTS_ANNOTATION, self.status.accepts if self.status else None),
-            sends=self._told(SENDS_ANNOTATION, self.status.sends if self.status else None),
+            accepts=_words(self.status.accepts if self.status else None),
+            sends=_words(self.status.sends if self.status else None),
             labels=self.metadata.labels,
         )
 
-    def _told(self, annotation: str, listed: list[str] | None) -> frozenset[str] | None:
-        said = self.metadata.annotations.get(annotation)
-        if said is not None:
-            return frozenset(word for word in said.split(",") if word)
-        return frozenset(listed) if listed is not None else None
+
+def _words(listed: list[str] | None) -> frozenset[str] | None:
+    return None if listed is None else frozenset(listed)

@@ -2,7 +2,17 @@ from typing import Any
 
 import pytest
 
-from felixlite.model.fromkubernetes import NODE_FIELDS, endpoint, interface_name, node, node_annotations, pod_addresses
+from felixlite.model.fromkubernetes import (
+    NODE_FIELDS,
+    endpoint,
+    endpoint_name,
+    endpoint_parts,
+    interface_name,
+    node,
+    node_annotations,
+    pod_addresses,
+    pod_annotations,
+)
 from felixlite.model.parse import parse
 
 NODE: dict[str, Any] = {
@@ -56,9 +66,12 @@ def test_a_node_is_what_its_annotations_say() -> None:
 def test_a_node_keeps_its_identity_and_its_addresses() -> None:
     found = node(NODE)
     assert found["metadata"]["resourceVersion"] == "7"
-    assert found["spec"]["addresses"] == [{"address": "192.0.2.11", "type": "InternalIP"}]
+    assert found["spec"]["addresses"] == [
+        {"address": "192.0.2.11", "type": "CalicoNodeIP"},
+        {"address": "192.0.2.11", "type": "InternalIP"},
+    ]
     assert found["spec"]["interfaces"] == [{"name": "eth0", "addresses": ["192.0.2.11"]}]
-    assert found["status"] == {"podCIDRs": ["10.42.0.0/24"]}
+    assert found["status"] == {"podCIDRs": ["10.42.0.0/24"], "accepts": ["ipip", "none"]}
 
 
 def test_what_is_written_back_is_what_was_read() -> None:
@@ -130,13 +143,36 @@ def test_a_pod_without_a_place_or_an_address_is_none(change: dict[str, Any]) -> 
         ({"podIPs": []}, {"cni.projectcalico.org/podIPs": "10.0.0.2/32,fd00::2/128"}, ["10.0.0.2/32", "fd00::2/128"]),
         ({"podIPs": []}, {"cni.projectcalico.org/podIP": "10.0.0.3/32"}, ["10.0.0.3/32"]),
         ({"podIPs": []}, {"vpc.amazonaws.com/pod-ips": "10.0.0.4"}, ["10.0.0.4/32"]),
-        ({}, {"cni.projectcalico.org/podIP": "10.9.9.9/32"}, ["10.42.0.3/32", "fd00::3/128"]),
+        ({}, {}, ["10.42.0.3/32", "fd00::3/128"]),
+        ({}, {"cni.projectcalico.org/podIP": "10.9.9.9/32"}, ["10.9.9.9/32"]),  # a sandbox made anew
+        ({}, {"cni.projectcalico.org/podIP": "", "cni.projectcalico.org/podIPs": ""}, []),  # given back
     ],
 )
 def test_the_first_that_says_an_address_is_believed(
     status: dict[str, Any], annotations: dict[str, str], addresses: list[str]
 ) -> None:
     assert pod_addresses(pod(status=status, metadata={"annotations": annotations})) == addresses
+
+
+@pytest.mark.parametrize("parts", [("n1", "k8s", "web", "eth0"), ("n-1", "k8s", "web-7d-x", "eth0")])
+def test_the_name_of_an_endpoint_leads_back_to_its_pod(parts: tuple[str, str, str, str]) -> None:
+    assert endpoint_parts(endpoint_name(*parts)) == parts
+
+
+@pytest.mark.parametrize("name", ["", "n1-k8s-web", "n1-k8s-a-b-eth0", "-k8s-web-eth0"])
+def test_a_name_of_no_endpoint_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="not the name of a WorkloadEndpoint"):
+        endpoint_parts(name)
+
+
+def test_an_endpoint_written_to_its_pod_is_read_again() -> None:
+    fresh = pod(status={"podIPs": [], "phase": "Pending"})
+    assert endpoint(fresh) is None
+    wanted = {"spec": {"ipNetworks": ["10.42.0.9/32", "fd00::9/128"], "containerID": "c1"}}
+    written = endpoint(pod(status={"podIPs": []}, metadata={"annotations": pod_annotations(wanted)}))
+    assert written
+    assert (written["spec"]["ipNetworks"], written["spec"]["containerID"]) == (["10.42.0.9/32", "fd00::9/128"], "c1")
+    assert endpoint(pod(metadata={"annotations": pod_annotations(None)})) is None
 
 
 def test_the_interface_of_a_pod_is_named_as_the_reference_does() -> None:
