@@ -151,6 +151,8 @@ def _document_of(kind: str, found: Object) -> Document | None:
         return {"apiVersion": CRD_VERSION, "kind": known.crd[0], "metadata": said, **rest}
     if name := _name_inside(kind, found):
         meant = {**meant, "name": name}
+    if kind == "BlockAffinity":
+        meant.pop("labels", None)  # they repeat the spec, for selectors
     return {"apiVersion": CALICO_VERSION, "kind": kind, "metadata": meant, **rest}
 
 

@@ -64,7 +64,9 @@ _REFUSALS: Mapping[tuple[int, str], Callable[[str, str, str, str, Mapping[str, A
     (403, ""): lambda server, what, _, said, __: Denied(
         f"{server} does not let us {what}: {said}; see the ClusterRoles of manifests/"
     ),
-    (404, ""): lambda _, __, name, ___, ____: NotFound(f"there is no {name}"),
+    (404, ""): lambda _, what, name, said, __: NotFound(
+        f"{name}: {said}" if what.startswith("create") else f"there is no {name}"  # its namespace
+    ),
     (409, "AlreadyExists"): lambda _, __, name, ___, ____: AlreadyExists(f"{name} exists already"),
     (409, ""): lambda _, __, name, ___, ____: Conflict(f"{name} changed meanwhile: read it again and retry"),
     (410, ""): lambda server, _, name, said, __: Compacted(

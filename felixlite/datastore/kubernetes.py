@@ -8,6 +8,7 @@ are, what people also write is read first, so that the labels of others stay.  k
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakSet
 
 from felixlite.datastore import kube_forms as forms
 from felixlite.datastore.kube_api import MERGE_PATCH, Api
@@ -34,6 +35,7 @@ class KubernetesStore:
         self.address = f"kubernetes://{self._api.where}"
         self._group = address.group
         self._asking = threading.Lock()
+        self._watches: WeakSet[KubernetesWatch] = WeakSet()
         self._several = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="kubernetes")
 
     # -- reading
@@ -63,7 +65,9 @@ class KubernetesStore:
 
     def watch_many(self, since: Mapping[str, str]) -> KubernetesWatch:
         paths = {kind: self._collection(kind) for kind in since if kind not in forms.PLACELESS}
-        return KubernetesWatch(self._api, since, paths)
+        watch = KubernetesWatch(self._api, since, paths)
+        self._watches.add(watch)
+        return watch
 
     # -- writing
 
@@ -114,6 +118,8 @@ class KubernetesStore:
         return [self._one_of_several(write) for write in writes]
 
     def close(self) -> None:
+        for watch in list(self._watches):
+            watch.close()
         self._api.close()
         self._several.shutdown(wait=False, cancel_futures=True)
 
