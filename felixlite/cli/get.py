@@ -47,7 +47,7 @@ def get(
     felixlite get nodes,bgppeers -o name
     felixlite get workloadendpoints -A -w
 
-    The store is $FELIXLITE_STORE or --store: etcd://HOST:PORT[,HOST:PORT]?cacert=&cert=&key=, file://DIR,
+    The store is $FELIXLITE_STORE or --store: etcd://HOST:PORT[,HOST:PORT]?cacert=&cert=&key=, file://DIR, kubernetes://,
     kubernetes://; without either, a folder on this machine.
     """
     chosen = selector(labels)

@@ -57,10 +57,8 @@ class _Followed:
 class KubernetesWatch:
     """`paths`: the collection of each kind."""
 
-    def __init__(
-        self, api: Api, since: Mapping[str, str], paths: Mapping[str, str], patience: float = PATIENCE
-    ) -> None:
-        self._api, self._patience = api, patience
+    def __init__(self, api: Api, since: Mapping[str, str], paths: Mapping[str, str]) -> None:
+        self._api, self._patience = api, PATIENCE
         self._followed = [_Followed(kind, paths[kind], revision) for kind, revision in since.items() if kind in paths]
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
