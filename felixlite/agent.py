@@ -186,7 +186,7 @@ class Agent:
                 "published tunnels",
                 lambda known: (self.published, self._is_registered(known)),
                 self._publish,
-                needs=self._is_registered,
+                needs=lambda known: self._is_registered(known) and self.loop.in_sync,
             ),
         ]
 
@@ -300,10 +300,20 @@ class Agent:
 
     # -- what is told about it
 
+    def _told(self, told: Round, known: Snapshot) -> Published:
+        """What the node says that it accepts and sends through: only what the tables have, now that they had their turn."""
+        accepts, sends = self.planner.published
+        here = known.nodes.get(self.here)
+        if not self.reconciler.mirrors[self.routes.name].settled and here:
+            sends |= here.sends or frozenset()  # a route that could not be replaced yet may be among them
+        if told.failures.keys() & RECEIVING:
+            accepts = self.published[0]
+        return self.published if (accepts, sends) == self.published else (accepts, sends)
+
     def _report(self, told: Round, known: Snapshot) -> None:
         """After each round, in the core thread: one line if something was done, and on with the duties."""
-        if not told.failures.keys() & RECEIVING:
-            self.published = self.planner.published  # only now: the tables have it
+        if self.loop.in_sync:
+            self.published = self._told(told, known)
         self.duties.see(known)
         peers = self.reconciler.mirrors[self.speaker.peers.name]
         if self.loop.in_sync and peers.wanted is not None and not peers.unreadable:

@@ -164,17 +164,16 @@ class NodePlanner:
     def _tunnels(self, s: Snapshot, ground: Ground, mtus: Mtus, settings: Settings) -> dict[str, Slices]:
         opened, here, carrier = self.progress.open, ground.here, self.given.carrier
         vni, port = settings["vxlanVNI"], settings["vxlanPort"]
+        addressed = self.addressed(s.link_addresses)
         return {
             "links": (self.links(opened, here, ground.uplinks, mtus, carrier, vni, port),),
             "addresses": (self.addresses(opened, here),),
-            "sysctls": (self.sysctls(opened, s.links.keys()),),
+            "sysctls": (self.sysctls(opened, s.links, ground.uplinks, addressed),),
             "neighbours": (self.neighbours(opened, here, s.nodes),),
             "fdb": (self.forwarding(opened, here, s.nodes),),
             "ipip ends": (self.ends(opened, here, s.nodes, settings["externalNodesList"], carrier),),
             "forwarders": (self.forwarders(opened, carrier),),
-            "classifiers": (
-                self.classifiers(opened, s.links, ground.uplinks, self.addressed(s.link_addresses), carrier),
-            ),
+            "classifiers": (self.classifiers(opened, s.links, ground.uplinks, addressed, carrier),),
         }
 
     def _pods(self, s: Snapshot, ground: Ground, mtus: Mtus) -> dict[str, Mapping[Any, Any]]:

@@ -149,11 +149,30 @@ def forwarding(open_tunnels: Collection[Tunnel], here: Node, nodes: Mapping[str,
     return {FdbKey(link, lladdr): Fdb(via) for link, lladdr, _, via in _far_ends(open_tunnels, here, nodes)}
 
 
-def sysctls(open_tunnels: Collection[Tunnel], present: Collection[str]) -> dict[str, str]:
+def sysctls(
+    open_tunnels: Collection[Tunnel],
+    links: Mapping[str, LinkState],
+    uplinks: Mapping[int, str],
+    addressed: Collection[str],
+) -> dict[str, str]:
     """While two nodes move from one encapsulation to another, requests and replies travel differently for a moment;
-    a strict reverse path check (RFC 3704) on a tunnel would drop them. The policy has its own check of workloads."""
+    a strict reverse path check (RFC 3704) would drop them, on a tunnel and on the uplink. The policy has its own check
+    of workloads; where the operator has switched the uplink's off, it stays off."""
     ends = [LINK[tunnel] for tunnel in Tunnel if tunnel in open_tunnels and FAMILY[tunnel] == 4]
-    return {f"net/ipv4/conf/{link}/rp_filter": "2" for link in ends if link in present}
+    reverse_path = dict.fromkeys(ends, "2") | dict.fromkeys(reached(links, uplinks.get(4), addressed), "2|0")
+    return {f"net/ipv4/conf/{link}/rp_filter": value for link, value in reverse_path.items() if link in links}
+
+
+def reached(links: Mapping[str, LinkState], uplink: str | None, addressed: Collection[str]) -> list[str]:
+    """The links that other nodes' packets come in by.
+
+    A node address on a link of no hardware (lo, dummy) is reached through whatever other links there are.
+    """
+    if uplink is None:
+        return []
+    if uplink == "lo" or (uplink in links and links[uplink].kind == "dummy"):
+        return [name for name in addressed if name in links and name not in OURS and name != "lo"]
+    return [uplink]
 
 
 # -- IPIP by eBPF ----------------------------------------------------------------------------------------------------
@@ -194,15 +213,9 @@ def classifiers(
     addressed: Collection[str],
     carrier: Carrier = Carrier.KERNEL,
 ) -> dict[ClassifierKey, Classifier]:
-    """Which links the programs are on.
-
-    A node address on a link of no hardware (lo, dummy) is reached through whatever other links there are.
-    """
-    uplink = uplinks.get(4)
-    if carrier is not Carrier.EBPF or Tunnel.IPIP not in open_tunnels or uplink is None:
+    """Which links the programs are on."""
+    ways_in = reached(links, uplinks.get(4), addressed)
+    if carrier is not Carrier.EBPF or Tunnel.IPIP not in open_tunnels or not ways_in:
         return {}
-    reached = [uplink]
-    if uplink == "lo" or (uplink in links and links[uplink].kind == "dummy"):
-        reached = [name for name in addressed if name in links and name not in OURS and name != "lo"]
-    rows = {ClassifierKey(link, "ingress"): Classifier(RECEIVE_NAME) for link in reached}
+    rows = {ClassifierKey(link, "ingress"): Classifier(RECEIVE_NAME) for link in ways_in}
     return {ClassifierKey(TUNNEL_LINK, "egress"): Classifier(SEND_NAME), **rows}

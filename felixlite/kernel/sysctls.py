@@ -1,5 +1,7 @@
 """The table of kernel settings below /proc/sys. Key: the path with slashes; row: the value as text.
 
+A row `2|0` of a link's setting is content with either value, and writes the first where neither is in force.
+
 A setting is never ours alone: it is always there, and somebody else's value was there before.  So only the wanted ones
 are looked at, and a setting that nobody wants any more is left as it is (mostly its link is gone anyway).
 """
@@ -29,7 +31,7 @@ class Sysctls:
         with self.host.visiting():
             for path in wanted:
                 try:
-                    found[path] = self._read(path)
+                    found[path] = self._found(path, wanted[path])
                 except OSError:  # not there: writing it will say why
                     continue
         return found
@@ -44,13 +46,21 @@ class Sysctls:
             for path, value in items.items():
                 try:
                     with open(self._file(path), "r+") as setting:  # noqa: PTH123  _file answers text
-                        setting.write(value)
+                        setting.write(value.partition("|")[0])
                 except OSError as error:
                     failed[path] = OSError(error.errno, f"{error.strerror}: cannot set {path} to {value}")
         return failed
 
     def delete(self, keys: Collection[str]) -> dict[str, Exception]:  # noqa: ARG002  a table's signature
         return {}
+
+    def _found(self, path: str, wanted: str) -> str:
+        if "|" not in wanted:
+            return self._read(path)
+        # of `all` and the link the greater value is in force (Linux' Documentation/networking/ip-sysctl.rst, rp_filter)
+        parts = path.split("/")
+        in_force = max(self._read(path), self._read("/".join([*parts[:3], "all", *parts[4:]])))
+        return wanted if in_force in wanted.split("|") else in_force
 
     def _read(self, path: str) -> str:
         """Without a file object: a node with 250 pods has 2,000 settings to look at, each a few microseconds."""

@@ -49,9 +49,8 @@ def read_by_gates(inputs: Inputs) -> tuple[Any, ...]:
 
 def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
     """The hooks' own chains and the sets that they look into."""
-    settings, pools = inputs.settings, inputs.pools.values()
-    wants_ipip = settings.ipip if settings.ipip is not None else any(p.ipip is not Mode.NEVER for p in pools)
-    wants_vxlan = settings.vxlan if settings.vxlan is not None else any(p.vxlan is not Mode.NEVER for p in pools)
+    settings = inputs.settings
+    wants_ipip, wants_vxlan = guarded(inputs)
     spoofers = {w.interface for w in inputs.local_workloads.values() if may_spoof(w, inputs)}
     body = rows.Gates(
         interfaces=settings.interfaces,
@@ -88,6 +87,15 @@ def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
         Key("set", rows.MASQUERADED): rows.IpSet("net", frozenset(disjoint(masqueraded))),
         Key("set", rows.INSIDE): rows.IpSet("net", frozenset(disjoint(inside))),
     }
+
+
+def guarded(inputs: Inputs) -> tuple[bool, bool]:
+    """Whether protocol 4 and VXLAN are admitted from known nodes only. A tunnel may be open after the last pool that
+    calls for it is gone (a switch is under way), and as long as it is open it is guarded."""
+    settings, pools, open_now = inputs.settings, inputs.pools.values(), [tunnel.link for tunnel in inputs.tunnels]
+    ipip = any(pool.ipip is not Mode.NEVER for pool in pools) or "tunl0" in open_now
+    vxlan = any(pool.vxlan is not Mode.NEVER for pool in pools) or any(link.startswith("vxlan") for link in open_now)
+    return ipip if settings.ipip is None else settings.ipip, vxlan if settings.vxlan is None else settings.vxlan
 
 
 def nat_nets(inputs: Inputs, family: int) -> tuple[list[Prefix], list[Prefix]]:

@@ -139,8 +139,11 @@ def datagrams(link=""):
 RING = [{"ipip": "Always"}, {"ipip": "CrossSubnet"}, {}, {"vxlan": "Always"}]
 
 
-def test_twenty_switches_lose_no_packet():
+@pytest.mark.parametrize("reverse_path_check", ["0", "1"])
+def test_twenty_switches_lose_no_packet(reverse_path_check):
     with stations([Carrier.EBPF] * 3, modes(ipip="Always")) as lan:
+        for space in lan.spaces.values():
+            space.command("sysctl", "-qw", f"net.ipv4.conf.eth0.rp_filter={reverse_path_check}")
         lan.converge()
         with (
             pinging(lan.pods["n1"], lan.pod_address("n2")),

@@ -58,6 +58,7 @@ def test_a_cross_subnet_pool_tunnels_only_to_the_other_subnet(planner, snapshot)
     ] == [
         "links         ip link set tunl0 up mtu 1480",
         "addresses     ip address replace 10.244.0.1/32 dev tunl0",
+        "sysctls       sysctl -w net.ipv4.conf.eth0.rp_filter=2|0",
         "sysctls       sysctl -w net.ipv4.conf.tunl0.rp_filter=2",
         "sysctls       sysctl -w net.ipv4.ip_forward=1",
         "sysctls       sysctl -w net.ipv6.conf.all.forwarding=1",

@@ -94,7 +94,12 @@ def test_the_smallest_uplink_counts_and_what_is_down_or_a_tunnel_does_not():
 
 
 def test_the_reverse_path_check_is_loose_on_tunnels():
-    assert devices.sysctls({Tunnel.IPIP}, {"tunl0"}) == {"net/ipv4/conf/tunl0/rp_filter": "2"}
+    links = {name: link(name) for name in ("tunl0", "eth0")}
+
+    assert devices.sysctls({Tunnel.IPIP, Tunnel.VXLAN}, links, {4: "eth0"}, {"eth0"}) == {
+        "net/ipv4/conf/tunl0/rp_filter": "2",
+        "net/ipv4/conf/eth0/rp_filter": "2|0",
+    }
 
 
 def test_where_programs_do_the_work_they_are_on_the_uplink_and_know_every_other_node():
