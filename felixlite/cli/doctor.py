@@ -1,12 +1,15 @@
 """`felixlite doctor`: looks for what is wrong with this node, and says what to do. Changes nothing."""
 
+import json
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 import click
 
+from felixlite.checkup import BAD, OK, Finding, Machine, examined
 from felixlite.cli.pool import read_nodes
 from felixlite.cli.session import Session, store_option
 from felixlite.cli.table import printed
@@ -18,13 +21,41 @@ from felixlite.model.inside import Node
 from felixlite.pathmtu import Echoes, Verdict, examine, link_of, source_of
 
 
-@click.group()
-def doctor() -> None:
-    """Look for what is wrong with this node.
+@click.group(invoke_without_command=True)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@store_option
+@click.pass_context
+def doctor(ctx: click.Context, output: str) -> None:
+    """Look for what is wrong with this node, before an installation or after. Exit code 1: something is bad.
+
+    Kernel features, sysctls, ports, rp_filter, iptables, the rules of others, clock, open files, the store.
 
     \b
+    felixlite doctor --store etcd://10.0.0.1:2379
     felixlite doctor mtu
     """
+    if ctx.invoked_subcommand:
+        return
+    found = [*examined(Machine()), store_reach(ctx.obj)]
+    if output == "json":
+        click.echo(json.dumps([each._asdict() for each in found], indent=2))
+    else:
+        for each in found:
+            click.echo(f"{each.verdict:<5} {each.check:<18} {each.what}")
+            if each.fix:
+                click.echo(f"{'':<24} -> {each.fix}")
+    ctx.exit(int(any(each.verdict == BAD for each in found)))
+
+
+def store_reach(session: Session) -> Finding:
+    began = time.monotonic()
+    try:
+        session.store.list("ClusterInformation")
+    except FelixliteError as error:
+        return Finding(
+            "store", BAD, str(error), "see that the address, the network and the certificates are right: --store"
+        )
+    return Finding("store", OK, f"{session.store.address} answers after {(time.monotonic() - began) * 1000:.0f} ms")
 
 
 # -- mtu
