@@ -37,8 +37,7 @@ def taken(wire: Mapping[str, Any], before: Mapping[str, Any] | None) -> Document
         "spec": wire.get("spec") or {},
         "status": wire.get("status") or {},
     }
-    kept = {name: annotations[name] for name in OURS if name in annotations}
-    metadata["annotations"] = {**kept, REST: json.dumps(rest, sort_keys=True, separators=(",", ":"))}
+    metadata["annotations"] = {REST: json.dumps(rest, sort_keys=True, separators=(",", ":"))}
     metadata["labels"] = found["metadata"]["labels"]
     spec = {**_unsaid(before), **found["spec"]}
     if not found["spec"]["addresses"] or (before and _told(wire) == _addresses(before)):

@@ -21,6 +21,7 @@ class Field(NamedTuple):
     read: Callable[[Any], Any]
     many: bool = False
     is_map: bool = False
+    of: type = bytes  # how it comes: octets, or (int) a number
 
 
 Message = Mapping[int, Field]
@@ -32,10 +33,6 @@ def _text(value: Any) -> str:
 
 def _octets(value: Any) -> str:
     return b64encode(value).decode()
-
-
-def _true(value: Any) -> bool:
-    return bool(value)
 
 
 def _inside(message: Message) -> Callable[[Any], Any]:
@@ -69,16 +66,16 @@ _KINDS: Mapping[str, Message] = {
         1: _METADATA,
         2: Field("secrets", _OBJECT_REFERENCE, many=True),
         3: Field("imagePullSecrets", _REFERENCE, many=True),
-        4: Field("automountServiceAccountToken", _true),
+        4: Field("automountServiceAccountToken", bool, of=int),
     },
     "Secret": {
         1: _METADATA,
         2: _map("data", _octets),
         3: Field("type", _text),
         4: _map("stringData"),
-        5: Field("immutable", _true),
+        5: Field("immutable", bool, of=int),
     },
-    "ConfigMap": {1: _METADATA, 2: _map("data"), 3: _map("binaryData", _octets), 4: Field("immutable", _true)},
+    "ConfigMap": {1: _METADATA, 2: _map("data"), 3: _map("binaryData", _octets), 4: Field("immutable", bool, of=int)},
     "SelfSubjectAccessReview": {
         1: _METADATA,
         2: Field(
@@ -87,7 +84,7 @@ _KINDS: Mapping[str, Message] = {
     },
     "SelfSubjectReview": {1: _METADATA},
     "DeleteOptions": {
-        1: Field("gracePeriodSeconds", int),
+        1: Field("gracePeriodSeconds", int, of=int),
         2: Field("preconditions", _inside({1: Field("uid", _text), 2: Field("resourceVersion", _text)})),
         4: Field("propagationPolicy", _text),
     },
@@ -117,6 +114,8 @@ def _read(data: bytes, message: Message) -> dict[str, Any]:
         field = message.get(number)
         if field is None:
             continue
+        if not isinstance(value, field.of):
+            raise Broken(f"has {field.name} as another type than it is of")
         what = field.read(value)
         if field.is_map:
             found.setdefault(field.name, {})[what.get("key", "")] = what.get("value", "")

@@ -5,13 +5,14 @@ from felixlite.apiserver.nodes import shown, taken
 CALICO = {
     "apiVersion": "projectcalico.org/v3",
     "kind": "Node",
-    "metadata": {"name": "n1", "labels": {"rack": "r1"}, "annotations": {"felixlite.io/accepts": "ipip"}},
+    "metadata": {"name": "n1", "labels": {"rack": "r1"}},
     "spec": {
         "bgp": {"ipv4Address": "10.0.0.1/24", "asNumber": "64512"},
         "ipv4VXLANTunnelAddr": "10.2.0.1",
         "addresses": [{"address": "10.0.0.1/24", "type": "CalicoNodeIP"}],
         "orchRefs": [{"orchestrator": "k8s", "nodeName": "n1"}],
     },
+    "status": {"accepts": ["ipip"]},
 }
 
 
