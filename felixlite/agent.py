@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from felixlite import __version__, carriers, config
+from felixlite import __version__, carriers, config, logs
 from felixlite.addresses import Address, Interface
 from felixlite.answers import DOCUMENTS, Answers
 from felixlite.autodetect import choose
@@ -38,7 +38,7 @@ from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties, Duty
 from felixlite.errors import Misconfigured, StoreError, Unreachable
-from felixlite.figures import samples
+from felixlite.figures import Totals, samples
 from felixlite.health import Sample, Served, Wanted, metrics_text
 from felixlite.intake import Intake
 from felixlite.ipam.metrics import Timings, of_node
@@ -90,7 +90,6 @@ def _tell_event(event: Event) -> None:
 def run(options: Options) -> int:
     """Run until SIGTERM or SIGINT, or until a thread dies. Answers the exit code."""
     _need_root()
-    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(message)s")
     os.umask(0o077)
     options.run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     agent = Agent(options)
@@ -113,6 +112,8 @@ class Agent:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.here = options.node_name or socket.gethostname().lower()
+        self.log = logs.begin(self.here)
+        self.totals = Totals()
         self.threads = Threads()
         self.store: Store = connect(options.store)
         has_ipv6 = Path("/proc/sys/net/ipv6").exists()
@@ -312,6 +313,7 @@ class Agent:
 
     def _report(self, told: Round, known: Snapshot) -> None:
         """After each round, in the core thread: one line if something was done, and on with the duties."""
+        self.totals.count(told)
         if self.loop.in_sync:
             self.published = self._told(told, known)
         self.duties.see(known)
@@ -340,8 +342,7 @@ class Agent:
         if settings is self.settings:
             return
         self.settings = settings
-        level = str(settings["logSeverityScreen"]).upper()
-        log.setLevel("CRITICAL" if level == "FATAL" else level)
+        self.log.follow(settings["logFormat"], settings["logSeverityScreen"])
         self.health.follow(_where(settings, "health", "healthEnabled"))
         self.metrics.follow(_where(settings, "prometheusMetrics", "prometheusMetricsEnabled"))
         self.loop.resync_every = settings["routeRefreshInterval"] or float("inf")
@@ -359,7 +360,7 @@ class Agent:
 
     def _samples(self) -> Iterator[Sample]:
         """Of the whole cluster's addresses only whoever collects tells; of its own ones every node."""
-        yield from samples(self.loop)
+        yield from samples(self.loop, self.totals, self.source.health.lists, self.log.errors)
         yield from self.timings.samples()
         if self.controllers and self.controllers.leads:
             yield from self.controllers.samples()

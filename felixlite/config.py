@@ -174,6 +174,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ipForwarding", "Enabled", one_of("Enabled", "Disabled"), "Disabled: leave the forwarding sysctls alone"),
     Setting("ipv6Support", True, boolean, "handle IPv6"),
     Setting("logSeverityScreen", "Info", one_of("Debug", "Info", "Warning", "Error", "Fatal"), "what is logged"),
+    Setting("logFormat", "Text", one_of("Text", "JSON"), "lines for people, or JSON"),
     Setting("healthEnabled", True, boolean, "serve /liveness and /readiness"),
     Setting("healthHost", "localhost", text, "address of the health server"),
     Setting("healthPort", 9099, number(0, 65535), "port of the health server"),

@@ -9,7 +9,7 @@ import click
 
 from felixlite import control
 from felixlite.cli.files import loaded
-from felixlite.cli.session import Session, file_options
+from felixlite.cli.session import Session, file_options, store_option
 from felixlite.errors import FelixliteError
 
 RUN_DIRECTORY = "/run/felixlite"
@@ -80,13 +80,19 @@ def _ask(directory: Path, name: str, **arguments: Any) -> Any:
 @click.command()
 @run_dir
 @as_json
-def status(run_dir: Path, output: str) -> None:
+@click.option("--cluster", is_flag=True, help="What the store knows of all nodes; needs no agent here.")
+@store_option
+@click.pass_obj
+def status(session: Session, run_dir: Path, output: str, cluster: bool) -> None:
     """How this node is, on one screen. Exit code 0: all is well; 1: something is degraded; 2: no agent answers.
 
     \b
     felixlite status
     felixlite status -o json
+    felixlite status --cluster --store etcd://10.0.0.1:2379
     """
+    if cluster:
+        sys.exit(_cluster_status(session, output))
     try:
         found = _ask(run_dir, "status")
     except FelixliteError as error:
@@ -94,6 +100,16 @@ def status(run_dir: Path, output: str) -> None:
         sys.exit(2)
     click.echo(json.dumps(found, indent=2) if output == "json" else "\n".join(_status_lines(found)))
     sys.exit(0 if found["ready"] and not found["degraded"] else 1)
+
+
+def _cluster_status(session: Session, output: str) -> int:
+    from felixlite.cli.cluster_status import TITLES, cells, cluster
+    from felixlite.cli.table import printed
+
+    rows = cluster(session.store)
+    table = printed(TITLES, [cells(row) for row in rows], styled=session.is_terminal)
+    click.echo(json.dumps(rows, indent=2) if output == "json" else table)
+    return int(any(row["problems"] for row in rows))
 
 
 def _status_lines(found: dict[str, Any]) -> list[str]:

@@ -166,7 +166,7 @@ def test_health_is_served_and_metrics_once_they_are_switched_on(lab):
     assert "takes part in life" in http(lab, "n1", 9099, "/liveness")
 
     on = {"kind": "FelixConfiguration", "apiVersion": "projectcalico.org/v3", "metadata": {"name": "default"},
-          "spec": {"prometheusMetricsEnabled": True}}  # fmt: skip
+          "spec": {"prometheusMetricsEnabled": True, "logFormat": "JSON"}}  # fmt: skip
     pid = agent_pid(lab, "n1")
     lab.felixlite("apply", "-f", "-", stdin=json.dumps(on))
     try:
@@ -175,7 +175,11 @@ def test_health_is_served_and_metrics_once_they_are_switched_on(lab):
         )
         text = http(lab, "n1", 9091, "/metrics")
         assert 'felixlite_table_rows{table="routes"}' in text
+        assert 'felix_host{host="n1"} 1.0' in text
         assert "felix_cluster_num_hosts 3.0" in text
+        ip(lab, "n1", "route", "delete", remote_block(lab, "n1"))  # its healing is an event
+        log = lab.directory / "n1.log"
+        world.wait_for(lambda: '{"time": "' in log.read_text(), "a line of JSON in the log", 30)
         assert agent_pid(lab, "n1") == pid
     finally:
         lab.felixlite("delete", "felixconfiguration", "default")
@@ -210,3 +214,25 @@ def test_an_address_that_another_node_has_is_refused_at_start(lab, tmp_path):
     assert done.returncode == 2
     assert "address 10.0.1.11 is already that of Node n1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_status_of_the_cluster_comes_from_the_store_and_names_what_is_odd(lab):
+    def told():
+        done = subprocess.run(
+            world.inside(lab.topology.switch, [*lab.command, "status", "--cluster", "-o", "json"]),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, {row["node"]: row for row in json.loads(done.stdout)}
+
+    code, rows = told()
+    assert (code, sorted(rows)) == (0, ["n1", "n2", "n3"])
+    assert (rows["n2"]["address"], rows["n2"]["pods"], "ipip" in rows["n2"]["accepts"]) == ("10.0.2.12", 2, True)
+
+    twin = {**lab.node_document(lab.machine("n1")), "metadata": {"name": "twin"}}
+    lab.felixlite("apply", "-f", "-", stdin=json.dumps(twin))
+    try:
+        code, rows = told()
+        assert code == 1
+        assert "shares 10.0.1.11 with another node" in rows["twin"]["problems"][0]
+    finally:
+        lab.felixlite("delete", "node", "twin")
