@@ -24,7 +24,9 @@ from felixlite.apiserver.status import expired
 from felixlite.datastore.store import Document, Entry
 
 log = logging.getLogger("felixlite")
-GATHER = 0.02  # seconds from a change to its telling, at most; what comes meanwhile goes along
+GATHER = 0.02  # seconds between two rounds; what comes meanwhile goes along
+REST = 3  # times as long as a round took: with a thousand watchers most of the time is for requests
+TURN, BREATH = 50, 0.0002  # after so many watchers the threads that answer requests have their turn
 BOOKMARK_EVERY = 60.0
 MOST_BEHIND = 4 << 20  # bytes that a watcher has not taken
 
@@ -146,8 +148,9 @@ class Pump:
             self._awake.wait(0.5)
             self._awake.clear()
             self._take_new()
-            self._round(time.monotonic())
-            time.sleep(GATHER)
+            began = time.monotonic()
+            self._round(began)
+            time.sleep(max(GATHER, REST * (time.monotonic() - began)))
         self._take_new()
         for watcher in list(self._watchers):
             self._drop(watcher)
@@ -165,7 +168,9 @@ class Pump:
         for key, _ in self._selector.select(0):
             if _is_closed(self._watchers[key.data]):
                 self._drop(key.data)
-        for watcher, connection in list(self._watchers.items()):
+        for number, (watcher, connection) in enumerate(list(self._watchers.items())):
+            if number % TURN == TURN - 1:
+                time.sleep(BREATH)
             if now >= watcher.until:
                 watcher.is_over = True
             else:
