@@ -1,17 +1,14 @@
 """Stock kubectl against `felixlite apiserver` over etcd: every verb that a person uses, and what they see."""
 
 import json
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from felixlite.datastore import connect
 from felixlite.datastore.store import Key
-from tests.support.apiserver import ApiServer, apiserver
+from tests.support.apiserver import ApiServer, Kubectl, apiserver
 from tests.support.etcd import Etcd, etcd
 
 PATIENCE = 60.0
@@ -26,38 +23,6 @@ kind: BGPPeer
 metadata: {name: tor}
 spec: {peerIP: 10.0.0.1, asNumber: 65000}
 """
-
-
-class Kubectl:
-    def __init__(self, server: ApiServer, home: Path) -> None:
-        self.environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig), "HOME": str(home), "TMPDIR": str(home)}
-
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            ["kubectl", *words], env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-
-    def fails(self, *words: str, stdin: str = "", editor: str = "") -> str:
-        done = self.run(words, stdin, editor)
-        assert done.returncode != 0, done.stdout
-        return done.stderr
-
-    def __call__(self, *words: str, stdin: str = "", editor: str = "") -> str:
-        done = self.run(words, stdin, editor)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def run(self, words: tuple[str, ...], stdin: str, editor: str) -> "subprocess.CompletedProcess[str]":
-        environment = {**self.environment, "KUBE_EDITOR": editor}
-        return subprocess.run(
-            ["kubectl", *words],
-            input=stdin,
-            env=environment,
-            text=True,
-            capture_output=True,
-            check=False,
-            timeout=PATIENCE,
-        )
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +43,7 @@ def server(etcd_server: Etcd) -> Iterator[ApiServer]:
 
 @pytest.fixture(scope="module")
 def kubectl(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    return Kubectl(server, tmp_path_factory.mktemp("home"))
+    return Kubectl(server.kubeconfig, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

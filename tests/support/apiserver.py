@@ -10,8 +10,10 @@ with apiserver() as server:
 
 import http.client
 import json
+import os
 import shutil
 import ssl
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -24,6 +26,7 @@ from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Store
 
 PATIENCE = 30.0
+KUBECTL_PATIENCE = 90.0
 
 
 @dataclass
@@ -121,3 +124,38 @@ def apiserver(store: Store | None = None, **settings: Any) -> Iterator[ApiServer
             yield ApiServer(one, store, folder, audited)
     finally:
         shutil.rmtree(folder)
+
+
+class Kubectl:
+    """The real one, with a home of its own: kubectl("get", "ippools"); kubectl.fails(...) is what it said on stderr."""
+
+    def __init__(self, kubeconfig: Path, home: Path, *inside: str) -> None:
+        self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home), "TMPDIR": str(home)}
+        self.command = (*inside, "kubectl")  # ("ip", "netns", "exec", "n1", "kubectl")
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*self.command, *words], env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def fails(self, *words: str, stdin: str = "", editor: str = "") -> str:
+        done = self.run(words, stdin, editor)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def __call__(self, *words: str, stdin: str = "", editor: str = "") -> str:
+        done = self.run(words, stdin, editor)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def run(self, words: tuple[str, ...], stdin: str, editor: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**self.environment, "KUBE_EDITOR": editor}
+        return subprocess.run(
+            [*self.command, *words],
+            input=stdin,
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=KUBECTL_PATIENCE,
+        )
