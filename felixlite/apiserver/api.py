@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from felixlite.apiserver import forms, reading, reviews, selection, status
 from felixlite.apiserver.answers import Answer, Stream, as_table, encoded, wants_table, warnings, watch_encoding
-from felixlite.apiserver.bodies import body, delete_options, patching
+from felixlite.apiserver.bodies import body, delete_options, is_dry_deletion, patching
 from felixlite.apiserver.cache import Feed, Gone
 from felixlite.apiserver.pages import page
 from felixlite.apiserver.requests import Request, Target, User, target
@@ -90,14 +90,20 @@ class Api:
             case "watch":
                 return self._watch(request, wanted)
             case "create":
-                return self._wrote(request, wanted, self._writer(request).create(wanted, body(request)))
+                return self._wrote(
+                    request, wanted, self._writer(request, is_dry=request.is_dry).create(wanted, body(request))
+                )
             case "update":
-                return self._wrote(request, wanted, self._writer(request).change(wanted, lambda _: body(request)))
+                return self._wrote(
+                    request,
+                    wanted,
+                    self._writer(request, is_dry=request.is_dry).change(wanted, lambda _: body(request)),
+                )
             case "patch":
                 how = patching(request, wanted)
-                return self._wrote(request, wanted, self._writer(request).change(wanted, how))
+                return self._wrote(request, wanted, self._writer(request, is_dry=request.is_dry).change(wanted, how))
             case "delete":
-                return self._deleted(request, wanted, self._writer(request).delete(wanted, delete_options(request)))
+                return self._delete(request, wanted)
             case _:
                 return self._delete_all(request, wanted)
 
@@ -147,15 +153,17 @@ class Api:
 
     # -- writes
 
-    def _writer(self, request: Request) -> Writer:
-        options = Options(request.is_dry, request.query.get("fieldValidation", ""), self.rules.permissive)
+    def _writer(self, request: Request, *, is_dry: bool) -> Writer:
+        options = Options(is_dry, request.query.get("fieldValidation", ""), self.rules.permissive)
         return Writer(self.feed_of, options)
 
     def _wrote(self, request: Request, wanted: Target, done: Done) -> Answer:
         shown = self._shown(request, wanted, [done.entry], done.entry.revision)
         return Answer(201 if done.is_new else 200, shown, headers=warnings(done.notes))
 
-    def _deleted(self, request: Request, wanted: Target, done: Done) -> Answer:
+    def _delete(self, request: Request, wanted: Target) -> Answer:
+        options = delete_options(request)
+        done = self._writer(request, is_dry=is_dry_deletion(request, options)).delete(wanted, options)
         if not done.is_gone:
             return self._wrote(request, wanted, done)
         uid = forms.shown(wanted.served, done.entry)["metadata"]["uid"]
@@ -165,7 +173,8 @@ class Api:
 
     def _delete_all(self, request: Request, wanted: Target) -> Answer:
         page = reading.listed(self.feed_of(wanted.served.stored), self.pages, wanted, request)
-        writer, options = self._writer(request), delete_options(request)
+        options = delete_options(request)
+        writer = self._writer(request, is_dry=is_dry_deletion(request, options))
         for entry in page.entries:
             shown = forms.shown(wanted.served, entry)["metadata"]
             one = Target(wanted.served, shown.get("namespace", ""), shown["name"])

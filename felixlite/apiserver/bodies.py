@@ -7,7 +7,7 @@ import orjson
 
 from felixlite.apiserver import protobuf, strategic
 from felixlite.apiserver.answers import JSON
-from felixlite.apiserver.requests import Request, Target
+from felixlite.apiserver.requests import Request, Target, dry
 from felixlite.apiserver.status import Refused
 from felixlite.datastore.store import Document
 from felixlite.errors import FelixliteError
@@ -59,6 +59,14 @@ def delete_options(request: Request) -> Mapping[str, Any]:
     if "gracePeriodSeconds" in request.query:
         found["gracePeriodSeconds"] = request.number("gracePeriodSeconds")
     return found
+
+
+def is_dry_deletion(request: Request, options: Mapping[str, Any]) -> bool:
+    """For deletions kubectl says it in the body."""
+    said = options.get("dryRun") or []
+    if not isinstance(said, list):
+        raise Refused(400, f"dryRun: {said!r}: must be a list")
+    return True in [request.is_dry, *(dry(one) for one in said)]
 
 
 def patching(request: Request, wanted: Target) -> Callable[[Document], object]:

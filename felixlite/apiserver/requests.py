@@ -44,10 +44,7 @@ class Request:
 
     @property
     def is_dry(self) -> bool:
-        said = self.query.get("dryRun", "")
-        if said not in ("", "All"):
-            raise Refused(400, f"dryRun={said}: must be All")
-        return said == "All"
+        return dry(self.query.get("dryRun", ""))
 
     @property
     def accept(self) -> str:
@@ -78,6 +75,12 @@ class Target:
             case "DELETE", False:
                 return "deletecollection"
         raise Refused(405, "the server does not allow this method on the requested resource")
+
+
+def dry(said: object) -> bool:
+    if said not in ("", "All"):
+        raise Refused(400, f"dryRun={said}: must be All")
+    return said == "All"
 
 
 def target(path: str) -> Target | None:

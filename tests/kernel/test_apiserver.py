@@ -130,6 +130,8 @@ class TestWrites:
         assert server.ask("GET", f"{SETS}/a")[0] == 404
         made(server, SETS, a_set("a"))
         assert server.ask("DELETE", f"{SETS}/a?dryRun=All")[0] == 200
+        assert server.ask("DELETE", f"{SETS}/a", {"dryRun": ["All"]})[0] == 200
+        assert server.ask("DELETE", SETS, {"dryRun": ["All"]})[0] == 200
         assert server.ask("GET", f"{SETS}/a")[0] == 200
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"kind":"IPPool"}', b'{"metadata":7}'])

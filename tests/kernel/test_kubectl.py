@@ -163,6 +163,7 @@ def test_dry_run_checks_and_writes_nothing(server: ApiServer, kubectl: Kubectl, 
     assert "configured (server dry run)" in kubectl("apply", "--dry-run=server", "-f", "-", stdin=changed)
     assert "deleted (server dry run)" in kubectl("delete", "--dry-run=server", "bgppeer", "tor")
     assert spec(server, pool)["ipipMode"] == "CrossSubnet"
+    assert server.store.get(Key("BGPPeer", "tor"))
     differs = kubectl.run(("diff", "-f", "-"), changed, "")
     assert differs.returncode == 1, differs.stderr
     assert "-  ipipMode: CrossSubnet" in differs.stdout
