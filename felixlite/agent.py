@@ -137,7 +137,8 @@ class Agent:
         self.duties = Duties(self._duties())
         self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
         self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(self._samples()))})
-        self.control = Control(options.run_directory / "agent.sock", self._answers().by_word())
+        self.answers = self._answers()
+        self.control = Control(options.run_directory / "agent.sock", self.answers.by_word())
         self.cni = self._cni()
         self.controllers = Team(self.store, self.here, _tell_event) if options.controllers else None
         self.settings: Settings | None = None
@@ -361,6 +362,7 @@ class Agent:
     def _samples(self) -> Iterator[Sample]:
         """Of the whole cluster's addresses only whoever collects tells; of its own ones every node."""
         yield from samples(self.loop, self.totals, self.source.health.lists, self.log.errors)
+        yield from self.answers.samples()
         yield from self.timings.samples()
         if self.controllers and self.controllers.leads:
             yield from self.controllers.samples()

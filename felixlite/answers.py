@@ -5,7 +5,8 @@ Asks the core, writes nothing.  show.py turns what the core says into values tha
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,8 @@ from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties
 from felixlite.errors import FelixliteError
-from felixlite.health import Served
+from felixlite.figures import of_policy
+from felixlite.health import Sample, Served
 from felixlite.intake import READERS, Intake, policies_read_by
 from felixlite.ipip.carrier import Choice
 from felixlite.kernel import events
@@ -26,6 +28,12 @@ from felixlite.loop import Loop
 from felixlite.model.resource import identified
 from felixlite.plan import NodePlanner
 from felixlite.policy import kubernetes
+from felixlite.policy.apart import Refused
+from felixlite.policy.backend import PolicyTable, tally
+from felixlite.policy.counting import Tally
+from felixlite.policy.foreign import rewriting_rules
+from felixlite.policy.members import FAMILIES
+from felixlite.policy.plan import table_name
 from felixlite.reconcile import difference, merged
 from felixlite.snapshot import Put, fold
 
@@ -55,6 +63,7 @@ class Answers:
             "diff": lambda _: ask(lambda loop: list(show.diff_lines(loop.reconciler.differences(loop.planned.tables)))),
             "why": lambda question: self.why(str(question.get("key", ""))),
             "what-if": lambda question: self.what_if(question.get("documents", [])),
+            "hits": lambda question: self.hits(int(question.get("family", 4))),
             "bgp": lambda question: self.bgp(str(question.get("what", "")), str(question.get("argument", ""))),
         }
 
@@ -64,6 +73,7 @@ class Answers:
         found["pid"] = os.getpid()
         found["ipip"] = self.ipip.carrier
         found["notes"] += [self.ipip.warning] if self.ipip.warning else []
+        found["notes"] += self.foreign_nat()
         found["sources"] = {
             name: {"in_sync": name in self.loop.snapshot.in_sync} for name in (source.NAME, events.SOURCE)
         }
@@ -74,6 +84,29 @@ class Answers:
         found["degraded"] += [served.error for served in self.pages if served.error]
         found["degraded"] += [f"{duty.name}: {duty.error}" for duty in self.duties.duties if duty.error]
         return found
+
+    def foreign_nat(self) -> list[str]:
+        """What would take pods' addresses from them, unless it is kept away."""
+        known = self.loop.snapshot
+        if self.planner.settings(known)["keepPodAddresses"]:
+            return []
+        found = rewriting_rules([pool.cidr for pool in known.pools.values()])
+        return [f"{rule}: rewrites what pods send to pods; keepPodAddresses keeps it away" for rule in found]
+
+    def hits(self, family: int) -> list[dict[str, Any]]:
+        """How often each rule of each policy that is in force here has matched."""
+        return [hit._asdict() for hit in self._tally(family).hits]
+
+    def samples(self) -> Iterator[Sample]:
+        """What policy denies. A backend that cannot be read now is a failing table, and told as that."""
+        for family in FAMILIES:
+            with suppress(Refused):
+                yield from of_policy(self._tally(family), family)
+
+    def _tally(self, family: int) -> Tally:
+        name = table_name(family)
+        (table,) = (t for t in self.loop.reconciler.tables if isinstance(t, PolicyTable) and t.name == name)
+        return tally(family, table.backend, merged(self.loop.planned.tables.get(name, ({},))))
 
     def bgp(self, what: str, argument: str) -> Any:
         speech, own = self.loop.ask(lambda loop: self.planner.speech(loop.snapshot))

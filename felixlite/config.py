@@ -92,6 +92,18 @@ def text(given: Any) -> str:
     return str(given)
 
 
+def log_prefix(given: Any) -> str:
+    if not str(given).isprintable() or set(str(given)) & set('"\\$'):
+        raise ValueError('printable text without ", \\ and $')
+    return str(given)
+
+
+def rate(given: Any) -> str:
+    if given and not re.fullmatch(r"[1-9]\d{0,3}/(second|minute|hour|day)", str(given)):
+        raise ValueError("a rate such as 10/second, at most 9999, per second, minute, hour or day")
+    return str(given)
+
+
 def pattern(given: Any) -> str:
     try:
         re.compile(str(given))
@@ -165,7 +177,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("iptablesFilterDenyAction", "Drop", one_of("Drop", "Reject"), "what denied packets get, on every backend"),
     Setting("iptablesMarkMask", 0xFFFF0000, mask, "the packet mark bits that policy may use, on every backend"),
     Setting("disableConntrackInvalidCheck", False, boolean, "let pass what connection tracking calls invalid"),
-    Setting("logPrefix", "calico-packet", text, "what the lines of Log rules begin with"),
+    Setting(
+        "logPrefix", "calico-packet", log_prefix, "what the lines of Log rules begin with; %t %k %n %p: the policy"
+    ),
+    Setting("logActionRateLimit", "", rate, "how many lines Log rules write, as 10/second; empty: one a packet"),
+    Setting("logActionRateLimitBurst", 5, number(1, 9999), "how many lines Log rules write before the rate counts"),
     Setting("ipipEnabled", None, boolean, "guard IPIP; unset: when a pool uses it"),
     Setting("vxlanEnabled", None, boolean, "guard VXLAN; unset: when a pool uses it"),
     Setting("nftablesMode", "Auto", one_of("Auto", "Enabled", "Disabled"), "nftables or iptables"),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from felixlite.health import Sample
 from felixlite.loop import Loop, Round
+from felixlite.model.policy import Action
+from felixlite.policy.counting import Tally
 from felixlite.policy.rows import IpSet
 from felixlite.snapshot import Snapshot
 
@@ -72,6 +74,21 @@ def _of_rounds(loop: Loop, totals: Totals) -> Iterator[Sample]:
         ("felixlite_rows_removed", totals.removed, "Rows removed from there."),
     ):
         yield Sample(name, value, meaning, kind="counter")
+
+
+def of_policy(tally: Tally, family: int) -> Iterator[Sample]:
+    """What policy has denied here, by the policy whose rule said so, and by the endpoint that nothing allowed it for."""
+    denied: dict[tuple[str, str], int] = {}
+    for hit in tally.hits:
+        if hit.action is Action.DENY:
+            who = (hit.owner, hit.direction)
+            denied[who] = denied.get(who, 0) + hit.packets
+    for (policy, direction), packets in denied.items():
+        labels = (("policy", policy), ("direction", direction), ("family", str(family)))
+        yield Sample("felixlite_policy_denied_packets", packets, "Packets that Deny rules met.", labels, "counter")
+    for interface, direction, packets in tally.unmatched:
+        labels = (("interface", interface), ("direction", direction), ("family", str(family)))
+        yield Sample("felixlite_endpoint_denied_packets", packets, "Packets that nothing allowed.", labels, "counter")
 
 
 def _of_tables(loop: Loop) -> Iterator[Sample]:

@@ -16,10 +16,12 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Literal, Protocol, get_args
 
-from felixlite.policy import ipset
+from felixlite.policy import ipset, iptables, nftables
 from felixlite.policy.apart import Refused
 from felixlite.policy.choice import Backend, Host, choose
+from felixlite.policy.counting import Tally, tallied
 from felixlite.policy.iptables import IptablesTable
+from felixlite.policy.iptables_text import Spelling
 from felixlite.policy.nftables import NftablesTable, Ruleset
 from felixlite.policy.plan import table_name
 from felixlite.policy.rows import GATES, Chained, Gates, Key, Row
@@ -119,6 +121,17 @@ def make(family: int, backend: Backend) -> _Table:
     if backend == "nftables":
         return NftablesTable(family)
     return IptablesTable(family, backend)
+
+
+# -- what is counted ---------------------------------------------------------------------------------------------------
+
+
+def tally(family: int, backend: Backend, wanted: Mapping[Key, Row]) -> Tally:
+    """Reads the packet filter anew: any thread may ask."""
+    if backend == "nftables":
+        return tallied(wanted, nftables.read_counts(family), lambda _: 1)
+    spelling = Spelling(family)
+    return tallied(wanted, iptables.read_counts(family, backend), lambda rule: sum(1 for _ in spelling.rule(rule)))
 
 
 # -- looking at the host -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ Only what a local workload needs is here: plan.py says which policies are active
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from felixlite.model.policy import Action, Direction, Policy, PolicyRule, Profile
@@ -12,7 +12,7 @@ from felixlite.policy import rows
 from felixlite.policy.inputs import PolicyKey
 from felixlite.policy.lowering import Wanted, lowered, tells_families_apart
 from felixlite.policy.members import FAMILIES, Members
-from felixlite.policy.rows import Chained, Key, Row
+from felixlite.policy.rows import Chained, Key, Log, Row
 
 
 @dataclass(slots=True)
@@ -40,6 +40,19 @@ def may_pass(rules: tuple[PolicyRule, ...]) -> bool:
     return any(rule.action is Action.PASS for rule in rules)
 
 
+def _spelled_out(prefix: str, policy: Policy | Profile) -> str:
+    """The prefix with the policy's own names in it."""
+    if "%" not in prefix:
+        return prefix
+    kind, namespace, tier = (
+        ("Profile", "", "") if isinstance(policy, Profile) else (policy.kind, policy.namespace, policy.tier)
+    )
+    full = f"{namespace}/{policy.name}" if namespace else policy.name
+    for sign, word in (("%t", tier), ("%k", kind), ("%n", policy.name), ("%p", full)):
+        prefix = prefix.replace(sign, word)
+    return prefix
+
+
 class Chains:
     """The chains of the active policies and profiles."""
 
@@ -54,7 +67,7 @@ class Chains:
         renamed, self.members.renamed = self.members.renamed, set()
         return {user for wanted in renamed for user in self.users.get(wanted, ())}
 
-    def update(self, wants: Mapping[PolicyKey, Policy | Profile | None], log_prefix: str) -> None:
+    def update(self, wants: Mapping[PolicyKey, Policy | Profile | None], log: Log) -> None:
         """Render these again; None: no local workload needs the policy any more."""
         if not wants:
             return
@@ -66,7 +79,7 @@ class Chains:
                     del fresh[family][name]
         for key, policy in wants.items():
             if policy is not None:
-                self._render(key, policy, log_prefix, fresh)
+                self._render(key, policy, log, fresh)
         for key, old in before.items():
             for wanted in old.wanted:
                 self.members.unwant(wanted)
@@ -74,18 +87,16 @@ class Chains:
                     self.users[wanted].discard(key)
         self.rows = fresh
 
-    def _render(
-        self, key: PolicyKey, policy: Policy | Profile, log_prefix: str, fresh: dict[int, dict[Key, Row]]
-    ) -> None:
+    def _render(self, key: PolicyKey, policy: Policy | Profile, log: Log, fresh: dict[int, dict[Key, Row]]) -> None:
         wanted: set[Wanted] = set()
         kind: Literal["policy", "profile"] = "profile" if isinstance(policy, Profile) else "policy"
         chains: dict[int, dict[Key, Chained]] = {family: {} for family in FAMILIES}
         for direction in directions(policy):
             name = Key(kind, chain_name(kind, direction, key))
             rules = policy.rules(direction)
-            chains[4][name] = self._chain(key, policy, direction, 4, log_prefix, wanted)
+            chains[4][name] = self._chain(key, policy, direction, 4, log, wanted)
             alike = not any(map(tells_families_apart, rules)) and all(map(self.members.is_called_alike, wanted))
-            chains[6][name] = chains[4][name] if alike else self._chain(key, policy, direction, 6, log_prefix, wanted)
+            chains[6][name] = chains[4][name] if alike else self._chain(key, policy, direction, 6, log, wanted)
         self.rendered[key] = _Rendered(policy, frozenset(wanted), chains)
         for family in FAMILIES:
             fresh[family].update(chains[family])
@@ -96,7 +107,7 @@ class Chains:
         policy: Policy | Profile,
         direction: Direction,
         family: int,
-        log_prefix: str,
+        log: Log,
         wanted: set[Wanted],
     ) -> Chained:
         def named(want: Wanted) -> str:
@@ -108,9 +119,10 @@ class Chains:
 
         namespace = "" if isinstance(policy, Profile) else policy.namespace
         owner = f"Profile {policy.name}" if isinstance(policy, Profile) else str(policy)
+        line = replace(log, prefix=_spelled_out(log.prefix, policy))
         rules = tuple(
-            rows.Rule(match, rule.action, log_prefix if rule.action is Action.LOG else "")
-            for rule in policy.rules(direction)
+            rows.Rule(match, rule.action, line if rule.action is Action.LOG else None, number)
+            for number, rule in enumerate(policy.rules(direction))
             for match in lowered(rule, namespace, family, named)
         )
         return rows.chained(rows.PolicyChain(f"{owner} {direction.value.lower()}", rules))

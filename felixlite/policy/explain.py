@@ -3,7 +3,7 @@
 `explained` answers plain values (felixlite explain -o json prints them as they are); `lines` makes text of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -60,6 +60,16 @@ def explained(inputs: Inputs, packet: Packet) -> dict[str, Any]:
         "decided_by": str(found.decided) if found.decided else "no workload of the cluster is at either end",
         "way": [_step(found, number) for number in range(len(found.way))],
     }
+
+
+def counted(found: dict[str, Any], hits: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same with what the rules that matched have counted on this node."""
+    packets = {(hit["owner"], hit["direction"], hit["rule"]): hit["packets"] for hit in hits}
+    way = [
+        {**step, "packets": packets.get((step["owner"], step["direction"].lower(), step["rule"]))}
+        for step in found["way"]
+    ]
+    return {**found, "way": way}
 
 
 def _step(found: Verdict, number: int) -> dict[str, Any]:
@@ -132,6 +142,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         tier = f"tier {step['tier']}, " if step["tier"] else ""
         outcome = step["action"] or "no rule matches, next"
         rule = f" rule {step['rule']}" if step["rule"] is not None else ""
+        if step.get("packets") is not None:
+            outcome += f" ({step['packets']} packets so far)"
         yield f"  {'*' if step['decides'] else ' '} {step['endpoint']} {step['direction'].lower()}: {tier}{step['owner']}{rule}: {outcome}"
 
 

@@ -67,7 +67,6 @@ def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
         check_invalid=settings.check_invalid,
         mark_mask=settings.mark_mask,
         insert=settings.insert,
-        log=settings.log,
         nftables=settings.nftables,
         iptables=settings.iptables,
     )

@@ -10,13 +10,23 @@ from typing import Literal
 
 from felixlite.policy import ipset, rows, xtables
 from felixlite.policy.apart import Busy, Refused, groups, halved
-from felixlite.policy.iptables_listing import Hook, Saved, hooks, saved
+from felixlite.policy.counting import Counts
+from felixlite.policy.iptables_listing import Hook, Saved, counts, hooks, saved
 from felixlite.policy.iptables_text import HOOK, Chains, Spelling, restore_text
 from felixlite.policy.plan import table_name
 from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Row
 
 Flavour = Literal["legacy", "nft"]
 LOCK_WAIT = "5"  # seconds for the xtables lock; a key that fails is tried again by the reconciler
+
+
+def read_counts(family: int, flavour: Flavour) -> Counts:
+    """What our rules of the family have counted."""
+    return counts(ipset.run([f"{_program(family, flavour)}-save", "-c"]))
+
+
+def _program(family: int, flavour: Flavour) -> str:
+    return f"{'iptables' if family == 4 else 'ip6tables'}-{flavour}"
 
 
 class IptablesTable:
@@ -26,7 +36,7 @@ class IptablesTable:
         self.name = table_name(family)
         self.family = family
         self.flavour = flavour
-        self.program = f"{'iptables' if family == 4 else 'ip6tables'}-{flavour}"
+        self.program = _program(family, flavour)
         self.spelling = Spelling(family)
         self.insert = True
         self.sets: dict[Key, IpSet] = {}

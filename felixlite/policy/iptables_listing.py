@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from felixlite.model.policy import Direction
 from felixlite.policy import rows
+from felixlite.policy.counting import Counted, Counts
 from felixlite.policy.iptables_text import PREFIX, RENDERING
 from felixlite.policy.rows import Chained, Dispatch, Key, Row
 
@@ -102,6 +103,17 @@ def saved(text: str, *, insert: bool) -> Saved:
         if owner in found_rows:
             found_rows[owner] = Chained("not hooked in")
     return Saved(found_rows, {k: tuple(v) for k, v in names.items()}, misplaced, tuple(_present(wanted, rules)))
+
+
+_COUNTED = re.compile(r"\[(\d+):(\d+)\] -A fl-(\S+) (.*)")
+
+
+def counts(text: str) -> Counts:
+    """What the rules of each of our chains have counted, from `iptables-save -c`; chains without our prefix."""
+    found: dict[str, list[Counted]] = {}
+    for packets, octets, chain, rule in _COUNTED.findall(text):
+        found.setdefault(chain, []).append(Counted(int(packets), int(octets), _target(rule) == "fl-deny"))
+    return found
 
 
 def _stands(hook: Hook, rules: Mapping[tuple[str, str], list[str]]) -> bool:

@@ -207,19 +207,23 @@ class Spelling:
 
     def _policy(self, chain: PolicyChain) -> Iterator[str]:
         for rule in chain.rules:
-            match rule.action:
-                case Action.ALLOW:
-                    yield from self._matched(rule.match, "-g fl-allow")
-                case Action.PASS:
-                    yield from self._matched(rule.match, "-g fl-pass")
-                case Action.DENY:
-                    yield from self._matched(rule.match, "-g fl-deny")
-                case Action.LOG:
-                    yield from self._matched(rule.match, f'-j LOG --log-prefix "{rule.log_prefix}: " --log-level 5')
-                case _:
-                    assert_never(rule.action)
+            yield from self.rule(rule)
         if not chain.rules:
             yield "-j RETURN"
+
+    def rule(self, rule: rows.Rule) -> Iterator[str]:
+        """The last of these acts; what is before it finds out whether the packet matches."""
+        match rule.action:
+            case Action.ALLOW:
+                return self._matched(rule.match, "-g fl-allow")
+            case Action.PASS:
+                return self._matched(rule.match, "-g fl-pass")
+            case Action.DENY:
+                return self._matched(rule.match, "-g fl-deny")
+            case Action.LOG:
+                return self._matched(rule.match, _logged(rule.log or rows.Log()))
+            case _:
+                assert_never(rule.action)
 
     def _matched(self, match: Match, target: str) -> Iterator[str]:
         words = spelled(match, self.family)
@@ -292,6 +296,13 @@ class Spelling:
             ("filter", "fl-deny"): [f"-j {gates.deny.upper()}"],
         }
 
+
+def _logged(log: rows.Log) -> str:
+    limit = f"-m limit --limit {log.rate} --limit-burst {log.burst} " if log.rate else ""
+    return f'{limit}-j LOG --log-prefix "{log.prefix[:_LONGEST_PREFIX]}: " --log-level 5'
+
+
+_LONGEST_PREFIX = 27  # xt_LOG keeps 30, with ": " and the end
 
 _TO_HOST = {"Drop": ["-j DROP"], "Accept": ["-j ACCEPT"], "Return": []}
 

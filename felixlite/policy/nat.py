@@ -17,19 +17,35 @@ _REWRITES = ("MASQUERADE", "SNAT")
 def rewriting(saved: str, pools: Iterable[Prefix]) -> Iterator[str]:
     """The rules in a listing of iptables-save that may change the source between two addresses of the pools."""
     inside = tuple(pools)
+    chosen: set[str] = set()  # chains that only marked connections get through (kube-proxy's)
     table = ""
     for line in saved.splitlines():
         if line.startswith("*"):
-            table = line[1:]
-        elif table == "nat" and line.startswith("-A ") and "fl-" not in line and _may_rewrite(line, inside):
-            yield line
+            table, chosen = line[1:], set()
+        elif table == "nat" and line.startswith("-A ") and "fl-" not in line:
+            words = shlex.split(line)
+            if _lets_only_marked_pass(words):
+                chosen.add(words[1])
+            elif words[1] not in chosen and _may_rewrite(words, inside):
+                yield line
 
 
-def _may_rewrite(line: str, pools: tuple[Prefix, ...]) -> bool:
-    words = shlex.split(line)
+def _lets_only_marked_pass(words: list[str]) -> bool:
+    return "RETURN" in _after(words, "-j") and ("!", "--mark") in pairwise(words)
+
+
+def _may_rewrite(words: list[str], pools: tuple[Prefix, ...]) -> bool:
     if not any(target in _REWRITES for target in _after(words, "-j", "-g")) or "--mark" in words:
-        return False  # who marks what he masquerades (kube-proxy) chooses connections himself
+        return False  # who marks what he masquerades chooses connections himself
+    if _is_hairpin(words):
+        return False
     return any(_admits(words, "-s", pool) and _admits(words, "-d", pool) for pool in pools)
+
+
+def _is_hairpin(words: list[str]) -> bool:
+    """Somebody who talks to himself by another address (Docker's published ports)."""
+    source = _after(words, "-s")
+    return source == _after(words, "-d") and any(net.endswith(("/32", "/128")) for net in source)
 
 
 def _after(words: list[str], *options: str) -> list[str]:

@@ -13,7 +13,8 @@ from ctypes import c_char_p, c_int, c_uint, c_void_p
 
 from felixlite.policy import rows
 from felixlite.policy.apart import Refused, groups, halved, removal_order
-from felixlite.policy.nftables_listing import Listed, listed
+from felixlite.policy.counting import Counts
+from felixlite.policy.nftables_listing import Listed, counts, listed
 from felixlite.policy.nftables_text import (
     DENY,
     TABLE,
@@ -32,7 +33,7 @@ _STATELESS, _NUMERIC_PROTOCOL = 1 << 2, 1 << 7  # NFT_CTX_OUTPUT_*, nftables/lib
 class Ruleset:
     """A libnftables context: text in, text out. Use it from one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counters: bool = False) -> None:
         self._library = library = ctypes.CDLL("libnftables.so.1")
         library.nft_ctx_new.restype = c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
@@ -47,7 +48,7 @@ class Ruleset:
         self._context = library.nft_ctx_new(0)
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
-        library.nft_ctx_output_set_flags(self._context, _STATELESS | _NUMERIC_PROTOCOL)
+        library.nft_ctx_output_set_flags(self._context, _NUMERIC_PROTOCOL | (0 if counters else _STATELESS))
 
     def run(self, text: str) -> str:
         """Run one transaction; answer what it prints. Refused says why, in libnftables' words."""
@@ -61,6 +62,15 @@ class Ruleset:
     def close(self) -> None:
         self._library.nft_ctx_free(self._context)
         self._context = None
+
+
+def read_counts(family: int) -> Counts:
+    """What our rules of the family have counted."""
+    ruleset = Ruleset(counters=True)
+    try:
+        return counts(ruleset.run(f"list table {family_name(family)} {TABLE}"))
+    finally:
+        ruleset.close()
 
 
 class NftablesTable:

@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from felixlite.addresses import Prefix
 from felixlite.model.policy import SCTP, TCP, UDP, UDPLITE, Direction
 from felixlite.policy import rows
-from felixlite.policy.nftables_text import ADDRESS_TYPE, RENDERING, gate_chains, nat_chains
+from felixlite.policy.counting import Counted, Counts
+from felixlite.policy.nftables_text import ADDRESS_TYPE, DENY, RENDERING, gate_chains, nat_chains
 from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Member, Nat, Row, SetKind
 
 _COMMENT = re.compile(rf'comment "fl{RENDERING}:([^:"]+):(\d+)(\.?)"')
@@ -68,6 +69,20 @@ def listed(text: str, family: int) -> Listed:
         chain_names.sort(key=_place)
         found[key] = Chained(digest_of(rule for name in chain_names for rule in series[name]))
     return Listed(found, {key: tuple(chain_names) for key, chain_names in names.items()}, tuple(stray))
+
+
+_COUNTER = re.compile(r"counter packets (\d+) bytes (\d+)")
+
+
+def counts(text: str) -> Counts:
+    """What the rules of each chain have counted."""
+    return {name: [_counted(rule) for rule in body] for kind, name, body in _objects(text) if kind == "chain"}
+
+
+def _counted(rule: str) -> Counted:
+    found = _COUNTER.search(rule)
+    packets, octets = found.groups() if found else (0, 0)
+    return Counted(int(packets), int(octets), f"goto {DENY} " in rule)
 
 
 def _place(chain: str) -> int:

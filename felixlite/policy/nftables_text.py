@@ -23,6 +23,7 @@ from felixlite.policy.rows import (
     EndpointChain,
     Gates,
     Key,
+    Log,
     Match,
     Member,
     Nat,
@@ -32,7 +33,7 @@ from felixlite.policy.rows import (
 )
 
 TABLE = "felixlite"
-RENDERING = "1"  # raise when the text of any row changes; it is part of the comments
+RENDERING = "2"  # raise when the text of any row changes; it is part of the comments
 DENY = "deny"
 NEIGHBOUR_DISCOVERY = "{ 130, 131, 132, 133, 135, 136 }"  # all but 134: a pod sends no router advertisements
 
@@ -226,13 +227,13 @@ class Spelling:
     def _action(self, rule: rows.Rule) -> str:
         match rule.action:
             case Action.ALLOW:
-                return "accept"
+                return "counter accept"
             case Action.DENY:
                 return f"counter goto {DENY}"
             case Action.PASS:
-                return f"{self.set_passing} return"
+                return f"counter {self.set_passing} return"
             case Action.LOG:
-                return f'log prefix "{rule.log_prefix}: " level notice'
+                return _logged(rule.log or Log())
             case _:
                 assert_never(rule.action)
 
@@ -262,6 +263,14 @@ class Spelling:
         current.rules += [f"jump {profile}" for profile in endpoint.profiles]
         current.rules.append(f"counter goto {DENY}")
         return found
+
+
+def _logged(log: Log) -> str:
+    limit = f"limit rate {log.rate} burst {log.burst} packets " if log.rate else ""
+    return f'{limit}counter log prefix "{log.prefix[:_LONGEST_PREFIX]}: " level notice'
+
+
+_LONGEST_PREFIX = 125  # NF_LOG_PREFIXLEN is 128, with ": " and the end
 
 
 def gate_chains(gates: Gates, family: int) -> Chains:

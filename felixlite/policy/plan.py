@@ -127,13 +127,13 @@ class Planner:
     def _put_chains(self, last: Inputs, inputs: Inputs, dirty: _Dirty, profiles: set[str]) -> None:
         again = dirty.policies | self.chains.renamed()
         again |= {("Profile", "", name) for name in profiles | self._profile_changes(inputs, dirty)}
-        prefix = inputs.settings.log_prefix
-        if last.settings.log_prefix != prefix:
+        log = inputs.settings.log
+        if last.settings.log != log:
             again |= self.chains.rendered.keys()
-        self.chains.update({key: self._wanted(key, inputs) for key in again}, prefix)
+        self.chains.update({key: self._wanted(key, inputs) for key in again}, log)
         # a set that came to life on the way may turn out to hold networks, and is then called otherwise
         renamed = self.chains.renamed()
-        self.chains.update({key: self._wanted(key, inputs) for key in renamed}, prefix)
+        self.chains.update({key: self._wanted(key, inputs) for key in renamed}, log)
 
     def _wanted(self, key: PolicyKey, inputs: Inputs) -> Policy | Profile | None:
         """The policy or profile of that name, if a local workload needs it."""

@@ -91,10 +91,20 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """How a Log rule writes its lines. The prefix may hold %t tier, %k kind, %n name, %p namespace/name."""
+
+    prefix: str = "calico-packet"
+    rate: str = ""  # "10/second"; empty: every packet
+    burst: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     match: Match
     action: Action
-    log_prefix: str = ""  # of a LOG
+    log: "Log | None" = None  # of a LOG
+    number: int = 0  # of the policy's rule that it came from
 
 
 # -- chains ----------------------------------------------------------------------------------------------------------
@@ -132,12 +142,6 @@ class EndpointChain:
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
-    rate: str = ""  # "10/second"
-    burst: int = 5
-
-
-@dataclass(frozen=True, slots=True)
 class Gates:
     """The chains that hang in the kernel's hooks, and all that they hold but the dispatch to endpoints."""
 
@@ -156,7 +160,6 @@ class Gates:
     mark_mask: int = 0xFFFF0000
     insert: bool = True
     reverse_path: bool = True
-    log: Log = field(default_factory=Log)
     nftables: Literal["Auto", "Enabled", "Disabled"] = "Auto"  # which backend writes this
     iptables: Literal["Auto", "Legacy", "NFT"] = "Auto"
 

@@ -32,7 +32,6 @@ class PolicySettings:
     check_invalid: bool = True
     mark_mask: int = 0xFFFF0000
     insert: bool = True
-    log_prefix: str = "calico-packet"
     log: Log = field(default_factory=Log)
     nat_address: Address | None = None
     nat_ports: tuple[int, int] | None = None
@@ -66,8 +65,11 @@ def of(values: Mapping[str, Any]) -> PolicySettings:
         check_invalid=not get("disableConntrackInvalidCheck", False),
         mark_mask=get("iptablesMarkMask", default.mark_mask),
         insert=get("chainInsertMode", "Insert") == "Insert",
-        log_prefix=get("logPrefix", default.log_prefix),
-        log=Log(get("logActionRateLimit", ""), get("logActionRateLimitBurst", 5)),
+        log=Log(
+            get("logPrefix", default.log.prefix),
+            get("logActionRateLimit", default.log.rate),
+            get("logActionRateLimitBurst", default.log.burst),
+        ),
         nat_address=ip_address(address) if address else None,
         nat_ports=get("natPortRange", None),
         nat_excludes_hosts=get("natOutgoingExclusions", "IPPoolsOnly") == "IPPoolsAndHostIPs",

@@ -1,7 +1,6 @@
 """What a node does beside policy, on every backend: guards, NAT, other people's rules, restarts, bad rows."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from typing import Any
@@ -14,85 +13,27 @@ from felixlite.model.policy import ICMP, UDP, Direction, NetworkSet
 from felixlite.policy import iptables, xtables
 from felixlite.policy.choice import Backend
 from felixlite.policy.evaluate import Packet
-from felixlite.policy.inputs import Inputs
-from felixlite.policy.plan import Planner
 from felixlite.policy.rows import ANYWHERE, Key, Match, PolicyChain, Rule, Side, chained
 from felixlite.policy.settings import PolicySettings
 from felixlite.reconcile import Reconciler, merged
-from tests.support.netns import Namespace, connect, namespace
-from tests.support.policylab import PolicyLab, one_cpu, policy_lab
-from tests.unit.policy.world import entity, inputs, pod, policy, rule
-
-A = pod("a", "10.65.0.1 fd00::1", app="a")
-B = pod("b", "10.65.0.2 fd00::2", app="b")
-C = pod("c", "10.65.0.3 fd00::3", app="c")
-NODE, OUTSIDE = "192.0.2.1", "192.0.2.2"
-POOL = Pool("pool", Prefix.parse("10.65.0.0/16"), nat_outgoing=True)
-FROM_B = policy("p", selector="app == 'a'", ingress=(rule(source=entity(selector="app == 'b'")),))
-WORLD = inputs([A, B, C], [FROM_B], pools={"pool": POOL})
-
-
-@pytest.fixture(scope="module", params=["nftables", "legacy", "nft"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    found: Backend = request.param
-    return found
-
-
-@pytest.fixture(scope="module")
-def outside(backend: Backend) -> Iterator[Namespace]:
-    assert backend  # each backend has a world of its own
-    with namespace("fp") as space:
-        yield space
-
-
-@pytest.fixture(scope="module")
-def lab(outside: Namespace) -> Iterator[PolicyLab]:
-    one_cpu()
-    with policy_lab("fp", [A, B, C]) as lab:
-        connect(lab.node, "eth0", outside, "eth0")
-        lab.node.ip(f"address add {NODE}/24 dev eth0")
-        outside.ip(f"address add {OUTSIDE}/24 dev eth0")
-        outside.ip(f"route add 10.65.0.0/16 via {NODE}")
-        lab.add("node", lab.node, NODE)
-        lab.add("outside", outside, OUTSIDE)
-        yield lab
-
-
-class Agent:
-    """A planner, and the tables that follow it."""
-
-    def __init__(self, lab: PolicyLab, backend: Backend) -> None:
-        self.lab, self.planner = lab, Planner()
-        self.tables = lab.tables(backend)
-        self.reconciler = Reconciler(self.tables)
-
-    def converge(self, world: Inputs) -> None:
-        self.lab.apply(self.reconciler, self.planner(world).tables)
-
-    def differences(self, world: Inputs) -> dict[str, Any]:
-        found = self.lab.node.run(self.reconciler.differences, self.planner(world).tables)
-        return {name: diff for name, diff in found.items() if diff}
-
-
-@pytest.fixture
-def agent(lab: PolicyLab, backend: Backend) -> Iterator[Agent]:
-    agent = Agent(lab, backend)
-    yield agent
-    cleaner = Reconciler(lab.tables(backend))
-    lab.apply(cleaner, {"policy/4": ({},), "policy/6": ({},)})
-
-
-def udp(source: str, destination: str, port: int = 80) -> Packet:
-    return Packet(ip_address(source), ip_address(destination), UDP, 1000, port)
-
-
-B_TO_A, C_TO_A = udp("10.65.0.2", "10.65.0.1"), udp("10.65.0.3", "10.65.0.1")
-
-
-def enforces(lab: PolicyLab) -> bool:
-    """B may talk to A, C may not."""
-    return lab.arrived([B_TO_A, C_TO_A], [B_TO_A]) == {B_TO_A}
-
+from tests.support.netns import Namespace
+from tests.support.policylab import PolicyLab
+from tests.support.policyworld import (
+    B_TO_A,
+    C_TO_A,
+    FROM_B,
+    NODE,
+    OUTSIDE,
+    POOL,
+    WORLD,
+    A,
+    Agent,
+    B,
+    C,
+    enforces,
+    udp,
+)
+from tests.unit.policy.world import entity, inputs, policy, rule
 
 # -- restarts and other people -----------------------------------------------------------------------------------------
 

@@ -36,10 +36,25 @@ def test_a_rule_that_covers_pods_on_both_ends_is_shown(rule: str) -> None:
         "-A POSTROUTING -s 172.17.0.0/16 -j ACCEPT",
         "-A fl-POSTROUTING -m set --match-set fl4-masq-pools src -j MASQUERADE",
         "-A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE",
+        "-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE",
     ],
 )
 def test_a_rule_that_cannot_touch_pod_to_pod_traffic_is_not(rule: str) -> None:
     assert found(rule) == []
+
+
+def test_kube_proxys_own_chain_is_known_by_the_mark_that_it_asks_for() -> None:
+    kube_proxy = (
+        "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n"
+        "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0\n"
+        "-A KUBE-POSTROUTING -j MASQUERADE --random-fully"
+    )
+    assert found(kube_proxy) == []
+
+
+def test_a_net_that_talks_to_itself_is_no_hairpin() -> None:
+    rule = "-A POSTROUTING -s 172.17.0.0/16 -d 172.17.0.0/16 -j MASQUERADE"
+    assert found(rule) == [rule]
 
 
 def test_other_tables_rewrite_nothing() -> None:
