@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -68,6 +69,7 @@ from felixlite.threads import Threads
 log = logging.getLogger("felixlite")
 
 STORE_PAUSE = 2.0
+SWITCH_INTERVAL = 0.0005  # seconds: a thread that wires a pod must not wait 5 ms whenever another one computes
 IPAM_NAMES = {Tunnel.IPIP: "ipip", Tunnel.VXLAN: "vxlan", Tunnel.VXLAN_V6: "vxlan6"}
 # the tables that admit a tunnel's packets: while one of them fails, nothing new is said to be accepted
 RECEIVING = frozenset({"policy/4", "policy/6", "links", "addresses", "ipip ends", "classifiers"})
@@ -91,6 +93,7 @@ def run(options: Options) -> int:
     """Run until SIGTERM or SIGINT, or until a thread dies. Answers the exit code."""
     _need_root()
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     options.run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     agent = Agent(options)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -126,14 +129,14 @@ class Agent:
         view = SnapshotView(lambda: self.loop.snapshot, source.NAME, by_store)
         self.ipam = Ipam(self.store, self.here, view, observe=self.timings)
         self.speaker = Speaker(options.run_directory / "bgp", self._put, self._touched)
-        self.routes = Routes(self.host)
+        self.links, self.routes = Links(self.host), Routes(self.host)
         self.reconciler = Reconciler(self._tables())
         self.loop = Loop(
             Snapshot(self.here), self.planner, self.reconciler, needs=(source.NAME, events.SOURCE), report=self._report
         )
         self.source = Source(self.store, tuple(DOCUMENTS), Intake(self.here, DOCUMENTS), self.loop.put)
         self.policy_events = NftablesEvents(self.loop.touched)
-        self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns)
+        self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns, self.links.adopts)
         self.duties = Duties(self._duties())
         self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
         self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(self._samples()))})
@@ -153,7 +156,7 @@ class Agent:
         return [
             PolicyTable(4),
             PolicyTable(6),
-            Links(host),
+            self.links,
             PodMtus(host),
             Addresses(host),
             Sysctls(host),

@@ -179,23 +179,20 @@ class Loop:
 
     def _round(self, work: "Sequence[_Fold | _Touched | None]", cause: str) -> None:
         began = self._clock()
+        changes, waiting = _gathered(work)
+        before, self.snapshot = self.snapshot, fold(self.snapshot, changes)
+        if self._is_old_news(work, waiting, before) and began < self._next_resync:
+            return
         if began >= self._next_resync:
             self._next_resync = began + self.resync_every
             self.reconciler.distrust()
-        waiting = []
-        changes: list[Change] = []
         for message in work:
-            match message:
-                case _Fold(some, done):
-                    changes += some
-                    waiting += [done] if done else []
-                case _Touched(table):
-                    self.reconciler.distrust(table)
-        if came_up := links_that_came_up(self.snapshot.links, changes):
+            if isinstance(message, _Touched):
+                self.reconciler.distrust(message.table)
+        if came_up := links_that_came_up(before.links, changes):
             self.reconciler.came_up(came_up)
         elif any(isinstance(change, Put) and change.kind == "link_addresses" for change in changes):
             self.reconciler.retry()  # a gateway may be in reach now
-        self.snapshot = fold(self.snapshot, changes)
         self.planned = self.planner(self.snapshot, began)
         outcomes = self.reconciler.converge(
             self.planned.tables, began, may_delete=self.in_sync and self.planned.may_remove, spare=self.planned.spare
@@ -207,6 +204,14 @@ class Loop:
             done.set_result(told)
         self._report(told, self.snapshot)
 
+    def _is_old_news(
+        self, work: "Sequence[_Fold | _Touched | None]", waiting: "Sequence[Future[Round]]", before: Snapshot
+    ) -> bool:
+        """It changes nothing and nobody waits for it: mostly the watch that echoes what this node has written itself."""
+        if not self.rounds or not work or waiting or self.snapshot is not before:
+            return False
+        return all(isinstance(message, _Fold) for message in work)
+
     def _fail_the_waiting(self, messages: "Sequence[_Fold | _Touched | _Ask | None]") -> None:
         for message in messages:
             match message:
@@ -214,6 +219,12 @@ class Loop:
                     done.cancel()
                 case _Ask(_, answer):
                     answer.cancel()
+
+
+def _gathered(work: "Sequence[_Fold | _Touched | None]") -> "tuple[list[Change], list[Future[Round]]]":
+    """All changes in their order, and who waits for the round."""
+    folds = [message for message in work if isinstance(message, _Fold)]
+    return [change for one in folds for change in one.changes], [one.done for one in folds if one.done]
 
 
 def _cause(work: "Sequence[_Fold | _Touched | None]") -> str:

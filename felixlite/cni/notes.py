@@ -6,6 +6,7 @@ it twice is as good as once.  Whoever works a note off removes it.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from felixlite.cni.request import Request
 
 FOLDER = "cni-notes"
+CUT_OFF = 10.0  # seconds: a draft that is older was being written by somebody who was killed
 
 
 class Notes:
@@ -37,7 +39,14 @@ class Notes:
 
     def owed(self) -> Iterator[tuple[Path, bytes]]:
         """Oldest first."""
-        found = [(entry.stat().st_mtime_ns, entry) for entry in self.folder.iterdir() if entry.name[0] != "."]
+        found = []
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):
+                written = path.stat().st_mtime
+                if path.name[0] != ".":
+                    found.append((written, path))
+                elif time.time() - written > CUT_OFF:
+                    path.unlink()
         for _, path in sorted(found):
             with suppress(FileNotFoundError):
                 yield path, path.read_bytes()

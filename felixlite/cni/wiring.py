@@ -105,18 +105,15 @@ def _must_be_a_namespace(descriptor: int, path: str) -> None:
 def attach(host_name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> LinkState:
     """Wire the pod. What an earlier try left is taken over; on an error nothing of ours is left."""
     with Socket() as host, _inside(namespace, pod) as inside:
-        index = _made(host, host_name, inside, namespace, pod, elsewhere)
+        here, there = _made(host, host_name, inside, namespace, pod, elsewhere)
         try:
-            inside.do(*_pod_messages(index, pod))
+            inside.do(*_pod_messages(there, pod))
             _wait_until_local(inside, pod)
-            found = seen(host, host_name)
-            if found is None:
-                raise Refused(errno.ENODEV, f"{host_name} went away")
         except OSError as error:
             with suppress(OSError):
                 host.do(messages.delete_link(host_name))
             raise _failed(pod.name, error) from error
-    return LinkState(host_name, found.index, "veth", up=True, mtu=found.mtu, mac=found.mac)
+    return LinkState(host_name, here, "veth", up=True, mtu=pod.mtu, mac=HOST_MAC)
 
 
 @contextmanager
@@ -149,17 +146,21 @@ def _prepare_ipv6(pod: PodEnd) -> None:
     _set(root / "all/forwarding", pod.forwards)
 
 
-def _made(host: Socket, name: str, inside: Socket, namespace: int, pod: PodEnd, elsewhere: Elsewhere) -> int:
-    """The pair, host end up; answers the index of the pod's end."""
+def _made(
+    host: Socket, name: str, inside: Socket, namespace: int, pod: PodEnd, elsewhere: Elsewhere
+) -> tuple[int, int]:
+    """The pair, host end up; answers the indexes of both ends."""
+    needs_gateway = any(address.family == 6 for address in pod.addresses)
     for _ in range(8):
         index = random.randrange(1 << 16, 1 << 30)  # noqa: S311  not a secret
         ends = (
-            VethEnd(name, index, pod.mtu, HOST_MAC),
+            VethEnd(name, index, pod.mtu, HOST_MAC, up=not needs_gateway),
             VethEnd(pod.name, index, pod.mtu, pod.mac, namespace),
         )
-        refused = host.send([messages.new_veth(*ends), *_host_messages(index, pod)])
+        more = _host_messages(index, pod) if needs_gateway else []
+        refused = host.send([messages.new_veth(*ends), *more])
         if not refused:
-            return index
+            return index, index
         if 0 not in refused:  # made, but it did not come up
             host.do(messages.delete_link(index))
         problem = refused[min(refused)]
@@ -177,7 +178,7 @@ def _host_messages(link: int | str, pod: PodEnd) -> list[Message]:
     return wanted
 
 
-def _taken_over(host: Socket, name: str, inside: Socket, pod: PodEnd, elsewhere: Elsewhere) -> int | None:
+def _taken_over(host: Socket, name: str, inside: Socket, pod: PodEnd, elsewhere: Elsewhere) -> tuple[int, int] | None:
     """Something has the name. Our own pair is used, our own older end is removed, anything else is an error."""
     ours, theirs = seen(host, name), seen(inside, pod.name)
     if ours and not ours.is_ours:
@@ -189,7 +190,7 @@ def _taken_over(host: Socket, name: str, inside: Socket, pod: PodEnd, elsewhere:
     if ours and theirs and theirs.kind == "veth" and (ours.peer, theirs.peer) == (theirs.index, ours.index):
         host.do(messages.set_link(name, mtu=pod.mtu), *_host_messages(ours.index, pod))
         inside.do(messages.set_link(theirs.index, mtu=pod.mtu, mac=pod.mac))
-        return theirs.index
+        return ours.index, theirs.index
     if theirs and not (theirs.kind == "veth" and elsewhere.let_go()):
         raise CniError(
             Code.FAILED, f"CNI_IFNAME {pod.name} exists in the pod already", f"a {theirs.kind or 'hardware'} link"

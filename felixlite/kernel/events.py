@@ -45,10 +45,16 @@ class News:
 
 
 class Picture:
-    """The links and addresses as last told. `owns` says whether we have written the route with a key."""
+    """The links and addresses as last told. `owns` says whether we have written the route with a key, `adopts` whether
+    we have set something on the link of that name."""
 
-    def __init__(self, owns: Callable[[RouteKey], bool], ours: Collection[str] = OUR_NAMES) -> None:
-        self.owns = owns
+    def __init__(
+        self,
+        owns: Callable[[RouteKey], bool],
+        ours: Collection[str] = OUR_NAMES,
+        adopts: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self.owns, self.adopts = owns, adopts
         self.ours = frozenset(ours)
         self.links: dict[int, seen.SeenLink] = {}
 
@@ -89,7 +95,8 @@ class Picture:
             return
         self.links[index] = link
         if before is not None:
-            news.touched.add("links")
+            if _settings(before) != _settings(link) and (name in self.ours or self.adopts(before.state.name)):
+                news.touched.add("links")
             if before.state.name != name:
                 news.changes.append(Gone("links", before.state.name))
         news.changes.append(Put("links", name, self._told(link)))
@@ -139,6 +146,12 @@ class Picture:
         return self.owns(RouteKey(prefix, table, metric)) or (family == 10 and self.owns(RouteKey(prefix, table)))
 
 
+def _settings(link: seen.SeenLink) -> tuple[object, ...]:
+    """What a row of the table of links may speak of. A carrier comes and goes by itself: with every pod, several times."""
+    state = link.state
+    return state.name, state.kind, state.mtu, state.mac, link.switched_on, link.vxlan
+
+
 class Events:
     """`put` and `touched` are called in the thread that runs `run`; `host` is the one that our tables write through."""
 
@@ -148,10 +161,11 @@ class Events:
         put: Callable[[Sequence[Change]], Any],
         touched: Callable[[str | None], Any],
         owns: Callable[[RouteKey], bool] = lambda _: False,
+        adopts: Callable[[str], bool] = lambda _: True,
         other_ports: Collection[int] = (),
     ) -> None:
         self.put, self.touched = put, touched
-        self.picture = Picture(owns)
+        self.picture = Picture(owns, adopts=adopts)
         self._own = Host(host.namespace)  # a Host belongs to one thread
         self._listener = Socket(host.namespace)
         self._listener.filter(packetfilter.program([host.netlink.port, *other_ports]))

@@ -45,6 +45,7 @@ class Links:
         self.host = host
         self.ours = frozenset(ours)
         self._remade: set[str] = set()
+        self._set: set[str] = set()  # links that we have set something on
 
     def read(self) -> dict[str, Link]:
         return self.read_for({})
@@ -53,11 +54,16 @@ class Links:
         """Our own links, and those that are wanted, told in the terms of the wanted row."""
         found = every_link(self.host)
         names = {link.state.index: name for name, link in found.items()}
+        self._set |= wanted.keys()
         return {
             name: _row(link, wanted.get(name), names)
             for name, link in found.items()
             if name in wanted or (name in self.ours and name not in _KEPT)
         }
+
+    def adopts(self, name: str) -> bool:
+        """From any thread."""
+        return name in self._set
 
     def remade(self) -> set[str]:
         """The devices made since the last question; whatever sat on one of that name before is gone."""
@@ -68,6 +74,7 @@ class Links:
         """One after the other: there are few, and making one may need what another one is."""
         failed: dict[str, Exception] = {}
         for name, row in items.items():
+            self._set.add(name)
             try:
                 if row.kind != "adopt":
                     self._make(name, row)
@@ -77,6 +84,7 @@ class Links:
         return failed
 
     def delete(self, keys: Collection[str]) -> dict[str, Exception]:
+        self._set -= {*keys}
         made = [name for name in keys if name in self.ours and name not in _KEPT]
         return self.host.send(made, messages.delete_link, ignore=(errno.ENODEV,))
 

@@ -86,12 +86,13 @@ class VethEnd:
     mtu: int | None = None
     mac: str | None = None
     namespace: int | None = None  # descriptor of the namespace where it is born; None: the socket's own
+    up: bool = False
 
 
 def new_veth(here: VethEnd, there: VethEnd) -> Message:
-    """Create both ends, each at once in its namespace, both still down.
+    """Create both ends, each at once in its namespace.
 
-    They are not set up in this message: the end that comes first has no peer yet and the kernel refuses (ENOTCONN).
+    Only `here` can be born up: the far end is made first, and without a peer the kernel does not set it up (ENOTCONN).
     """
     return (
         NEW_LINK,
@@ -101,7 +102,8 @@ def new_veth(here: VethEnd, there: VethEnd) -> Message:
 
 
 def _veth_end(end: VethEnd) -> bytes:
-    body = _IFINFO.pack(0, 0, end.index, 0, 0) + text(3, end.name) + _settings(end.mtu, end.mac)
+    flags = IFF_UP if end.up else 0
+    body = _IFINFO.pack(0, 0, end.index, flags, flags) + text(3, end.name) + _settings(end.mtu, end.mac)
     return body + (u32(28, end.namespace) if end.namespace is not None else b"")
 
 

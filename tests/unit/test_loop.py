@@ -155,3 +155,28 @@ def test_a_spared_row_stays_until_it_is_no_longer_spared(table, clock):
     loop.put([InSync("bgp")])
     loop.step(0)
     assert table.rows == {}
+
+
+def test_news_that_change_nothing_are_no_round_unless_somebody_waits_for_one(loop, table):
+    loop.put([Put("bgp_peers", "a", 1), InSync("store")])
+    loop.step(0)
+    reads = table.reads
+
+    loop.put([Put("bgp_peers", "a", 1)])
+    loop.step(0)
+    assert (loop.rounds, table.reads) == (1, reads)
+
+    done = loop.submit([Put("bgp_peers", "a", 1)])
+    loop.step(0)
+    assert done.result(0).number == 2
+
+
+def test_what_is_due_is_not_put_off_by_news_that_change_nothing(loop, clock):
+    loop.put([InSync("store")])
+    loop.step(0)
+    clock.now += 10_000  # the resync
+
+    loop.put([InSync("store")])
+    loop.step(0)
+
+    assert loop.last_round.number == 2

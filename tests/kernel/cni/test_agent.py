@@ -162,7 +162,7 @@ def test_who_is_killed_at_any_moment_loses_nothing(real: RealNode, victim: str) 
                 real.kill_and_start(victim)
         assert churning.wrong == []
         real.agent.wait_until_ready()
-        eventually(lambda: _without_routes(real.facts()) == _without_routes(before), 60)
+        wait_for_the_same(real, before)
         eventually(lambda: real.differences() == [], 30)
         assert {route["dst"] for route in real.net.show("route") if route.get("dev", "").startswith("cali")} == {
             address.removesuffix("/32") for address in stay
@@ -203,9 +203,16 @@ class Churn:
                 thread.join()
 
 
-def _without_routes(facts: dict[str, int]) -> dict[str, int]:
+def wait_for_the_same(real: RealNode, before: dict[str, int]) -> None:
     """Blocks that were claimed meanwhile stay the node's, with their blackholes."""
-    return {name: count for name, count in facts.items() if name not in ("routes", "rules and sets")}
+    deadline = time.monotonic() + 60
+    while True:
+        now = real.facts()
+        changed = {n: (before[n], now[n]) for n in now if n not in ("routes", "rules and sets") and now[n] != before[n]}
+        if not changed:
+            return
+        assert time.monotonic() < deadline, changed
+        time.sleep(0.2)
 
 
 def test_an_etcd_that_was_lost_and_restored_from_a_snapshot_changes_no_address(real: RealNode, tmp_path: Path) -> None:

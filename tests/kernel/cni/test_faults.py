@@ -1,6 +1,7 @@
 """What goes wrong around an attachment: nothing leaks, nothing of a stranger is touched, and the next try works."""
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -144,6 +145,15 @@ def test_a_note_that_no_plugin_wrote_is_dropped(one: PluginNode) -> None:
     (one.run_directory / "cni-notes" / "rubbish").write_text("rubbish")
     one.attachments.work_off_notes()
     assert one.notes() == []
+
+
+def test_the_draft_of_a_note_whose_writer_was_killed_goes_away(one: PluginNode) -> None:
+    old, young = (one.run_directory / "cni-notes" / name for name in (".4711", ".4712"))
+    for path in (old, young):
+        path.write_text("CNI_COMM")
+    os.utime(old, (0, 0))
+    one.attachments.work_off_notes()
+    assert one.notes() == [young.name]
 
 
 # -- the store
