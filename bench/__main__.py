@@ -2,7 +2,7 @@
 
 Each module of this folder with a main() is a benchmark; main() prints what it likes and returns rows of
 {name, ours, yardstick, ratio, unit}.  The table of all rows comes at the end, and .cache/bench.json keeps them with the
-facts of the machine, so that two machines or two days can be compared.
+facts of the machine, so that two machines or two days can be compared; .cache/bench/ has a plot of each curve.
 """
 
 import importlib
@@ -14,6 +14,8 @@ import time
 import traceback
 from pathlib import Path
 from typing import Any
+
+from bench._plots import written
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / ".cache" / "bench.json"
@@ -86,6 +88,8 @@ def main(wanted: list[str]) -> int:
     print(table(rows))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+    for path in written(rows, RESULTS.parent / "bench"):
+        print(f"plot: {path}")
     broken = [name for name, found in results.items() if found is None]
     if broken:
         print(f"\nbroken: {', '.join(broken)}", file=sys.stderr)
