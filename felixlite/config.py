@@ -206,6 +206,14 @@ SETTINGS: tuple[Setting, ...] = (
         one_of("Auto", "Kernel", "EBPF", "UserSpace"),
         "what carries IPIP; read at start, from flags and environment",
     ),
+    Setting("bgpAcceptDefaultRoute", False, boolean, "install a default route that a BGP peer tells"),
+    Setting("bgpAcceptOwnSubnet", False, boolean, "install what a BGP peer tells about the node's own subnet"),
+    Setting(
+        "bgpMaxPrefixes",
+        0,
+        number(0, 2**31 - 1),
+        "shut a BGP session that tells more, where its BGPPeer names no maximum; 0: never",
+    ),
     Setting("waitForAccepts", 10.0, duration, "how long a sender waits for a node to accept a new encapsulation"),
 )
 

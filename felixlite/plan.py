@@ -85,6 +85,7 @@ class NodePlanner:
         self.host_sysctls = Settled(_host_sysctls)
         self.mtus: Mtus | None = None
         self.bgp_configuration = Remembered(bgp_configuration)
+        self.guards = Remembered(_guards)
         self.peering = Remembered(bgp.peers)
         self.gateways = Settled(bgp.gateways)
         self.announcements = Remembered(bgp.announcements)
@@ -109,8 +110,7 @@ class NodePlanner:
         pods = self._pods(snapshot, ground, mtus)
         tunnels = self._tunnels(snapshot, ground, mtus, settings)
         configuration = self.bgp_configuration(snapshot.bgp_configurations, snapshot.here)
-        filters, secrets = snapshot.bgp_filters, snapshot.secrets
-        peering = self.peering(here, snapshot.nodes, snapshot.bgp_peers, configuration, filters, secrets)
+        peering = self._peering(snapshot, here, configuration)
         tables = {
             **policy.tables,
             **tunnels,
@@ -197,6 +197,10 @@ class NodePlanner:
             self.gateways(ground.here, s.bgp_peers.values()),
         )
 
+    def _peering(self, s: Snapshot, here: Node, configuration: BgpConfiguration) -> bgp.Peering:
+        guards = self.guards(self.settings(s))
+        return self.peering(here, s.nodes, s.bgp_peers, configuration, s.bgp_filters, s.secrets, guards)
+
     def _announcements(
         self, s: Snapshot, here: Node, peering: bgp.Peering, configuration: BgpConfiguration
     ) -> Mapping[Any, Any]:
@@ -211,7 +215,7 @@ class NodePlanner:
         if here is None:
             raise FelixliteError(f"there is no Node {s.here} in the store yet")
         configuration = self.bgp_configuration(s.bgp_configurations, s.here)
-        peering = self.peering(here, s.nodes, s.bgp_peers, configuration, s.bgp_filters, s.secrets)
+        peering = self._peering(s, here, configuration)
         found = bgp.Speech(here, tuple(s.pools.values()), configuration, peering.rows)
         return found, bgp.own_candidates(found, s.affinities, s.local_workloads)
 
@@ -245,6 +249,12 @@ def _values(mapping: Mapping[Any, V]) -> tuple[V, ...]:
 def _published(progress: switch.Progress, here: Node, s: Snapshot, carrier: Carrier) -> Published:
     accepts = switch.published_accepts(progress, here, s.links, carrier)
     return accepts, switch.published_sends(progress, s.pools)
+
+
+def _guards(settings: Settings) -> bgp.Guards:
+    return bgp.Guards(
+        settings["bgpAcceptDefaultRoute"], settings["bgpAcceptOwnSubnet"], settings["bgpMaxPrefixes"] or None
+    )
 
 
 def _policy_settings(settings: Settings) -> policy_settings.PolicySettings:

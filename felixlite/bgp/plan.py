@@ -41,7 +41,8 @@ class Guards:
     """What a peer may not do to this node unless somebody says so."""
 
     accept_default_route: bool = False
-    accept_own_addresses: bool = False
+    accept_own_subnet: bool = False
+    max_prefixes: int | None = None  # from one peer, where its BGPPeer says nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,9 @@ class _Peers:
             exports=rules_of(peer.filters, self.filters, 4, imports=False),
             exports_v6=rules_of(peer.filters, self.filters, 6, imports=False),
             next_hop_mode=peer.next_hop_mode,
-            max_prefixes=peer.max_prefixes,
+            max_prefixes=peer.max_prefixes or self.guards.max_prefixes,
             accept_default=self.guards.accept_default_route,
-            protects=frozenset() if self.guards.accept_own_addresses else protected(self.here),
+            protects=frozenset() if self.guards.accept_own_subnet else protected(self.here),
         )
 
     def peer_as(self, peer: BgpPeer, node: Node | None, local_as: int) -> int | None:

@@ -315,9 +315,9 @@ _ODD_FIRST_BYTES = frozenset((0, 127, 169, *range(224, 240), 254, 255))
 def prefix_refusal(prefix: Prefix, peer: Peer) -> str:
     """Why this prefix is not believed from anybody."""
     if prefix.length == 0 and not peer.accept_default:
-        return "a default route is not accepted from this peer (acceptDefaultRoute)"
+        return "a default route is not accepted from this peer (bgpAcceptDefaultRoute)"
     if prefix in peer.protects:
-        return "it covers an address of this node (acceptOwnSubnet)"
+        return "it covers an address of this node (bgpAcceptOwnSubnet)"
     address = prefix.first
     if prefix.length and (address.is_multicast or address.is_loopback or address.is_link_local):
         return f"{address} is multicast, loopback or link-local"

@@ -138,3 +138,14 @@ def test_until_the_peers_had_their_say_routes_to_elsewhere_are_spared(planner, s
     assert before.spare("routes", RouteKey(FAR), learned)
     assert not before.spare("routes", RouteKey(FAR), own)
     assert not after.spare("routes", RouteKey(FAR), learned)
+
+
+def test_what_a_bgp_peer_may_do_here_is_a_setting(snapshot):
+    def row(**environment):
+        tables = NodePlanner(Surroundings(environment=environment))(snapshot, 0).tables
+        return tables["bgp peers"][0]["10.0.1.12"]
+
+    assert (row().accept_default, bool(row().protects), row().max_prefixes) == (False, True, None)
+    assert row(FELIXLITE_BGPACCEPTDEFAULTROUTE="true").accept_default
+    assert not row(FELIXLITE_BGPACCEPTOWNSUBNET="true").protects
+    assert row(FELIXLITE_BGPMAXPREFIXES="7").max_prefixes == 7
