@@ -8,27 +8,16 @@ says its session was established; it ends with the last route in the kernel's tr
 import os
 import re
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
 from felixlite.addresses import Prefix
 from felixlite.bgp.rows import Announcement, AnnouncementKey
-from felixlite.kernel.host import Host
-from felixlite.kernel.routes import Routes
 from felixlite.lab import routers
-from felixlite.loop import Loop
-from felixlite.model.inside import Node
-from felixlite.plan import NodePlanner, Surroundings
-from felixlite.reconcile import Reconciler
-from felixlite.snapshot import LinkState, Snapshot
 from tests.support.netns import Namespace
-from tests.support.speaking import AS, HERE, Rack, rack
+from tests.support.speaking import AS, HERE, agent, rack
 
 SIZES = (10_000, 50_000, 200_000)
 ANNOUNCED = 10_000
@@ -109,29 +98,6 @@ def measured(router: routers.Router, protocol: str, space: Namespace, count: int
     began = time.time()
     router.ask("disable", protocol)
     return came, until_count(space, 0) - began
-
-
-@contextmanager
-def agent(it: Rack) -> Iterator[Loop]:
-    """The core with the routes table in the node's namespace, fed by the Speaker."""
-    here = Node("n1", ipv4=IPv4Interface(f"{HERE}/24"))
-    snapshot = Snapshot(
-        "n1",
-        nodes={"n1": here},
-        links={"br0": LinkState("br0", 2, "bridge", True, 1500, "")},
-        link_addresses={("br0", f"{HERE}/24"): Prefix.parse("10.99.0.0/24")},
-    )
-    with Host(it.node.fd) as host:
-        loop = Loop(snapshot, NodePlanner(Surroundings()), Reconciler([Routes(host)]), needs=("bgp",))
-        it.forward = loop.put
-        thread = threading.Thread(target=loop.run)
-        thread.start()
-        try:
-            yield loop
-        finally:
-            it.forward = None
-            loop.stop()
-            thread.join()
 
 
 def learned(count: int) -> list[dict[str, Any]]:

@@ -288,15 +288,23 @@ class Peers:
     def upsert(self, items: Mapping[str, Peer]) -> Mapping[str, Exception]:
         errors: dict[str, Exception] = {}
         wanted = {**self.rows, **items}
-        if any(session_part(row) != session_part(self.rows.get(key)) for key, row in items.items()):
-            try:
+        try:
+            self.speaker.running()
+            self.speaker.want(items)  # before the child hears of them: a session may be up before it has answered
+            if any(session_part(row) != session_part(self.rows.get(key)) for key, row in items.items()):
                 wanted, errors = self._load(wanted, items)
-            except Silent as error:
-                return dict.fromkeys(items, error)
-            self.speaker.forgets_announcements()  # a neighbour that is configured anew begins with nothing to say
+                self.speaker.forgets_announcements()  # a neighbour that is configured anew begins with nothing to say
+        except Silent as error:
+            return dict.fromkeys(items, error)
         self.rows = wanted
-        self.speaker.want({key: row for key, row in items.items() if key not in errors})
+        self._take_back(errors)
         return errors
+
+    def _take_back(self, keys: Collection[str]) -> None:
+        """Of what exabgp refused, the row before stays in force."""
+        self.speaker.drop([key for key in keys if key not in self.rows])
+        if before := {key: self.rows[key] for key in keys if key in self.rows}:
+            self.speaker.want(before)
 
     def delete(self, keys: Collection[str]) -> Mapping[str, Exception]:
         left = {key: row for key, row in self.rows.items() if key not in keys}

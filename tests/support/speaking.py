@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv4Interface, ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,8 +19,14 @@ from typing import Any
 from felixlite.addresses import Prefix
 from felixlite.bgp.exabgp import Speaker
 from felixlite.bgp.rows import Announcement, AnnouncementKey, Peer
+from felixlite.kernel.host import Host
+from felixlite.kernel.routes import Routes
 from felixlite.lab import routers
-from felixlite.snapshot import Change, Learned, Snapshot, fold
+from felixlite.loop import Loop
+from felixlite.model.inside import Node
+from felixlite.plan import NodePlanner, Surroundings
+from felixlite.reconcile import Reconciler
+from felixlite.snapshot import Change, Learned, LinkState, Snapshot, fold
 from tests.support.netns import Namespace, namespace
 
 HERE = IPv4Address("10.99.0.1")
@@ -127,6 +133,33 @@ def rack(name: str, routers: int = 1) -> Iterator[Rack]:
         it = Rack(node, others, directory, stack)
         stack.callback(it.stop)
         yield it
+
+
+@contextmanager
+def agent(it: Rack, *more: str) -> Iterator[Loop]:
+    """The core with the routes table in the node's namespace, fed by the Speaker. `more`: its other subnets, as `10.99.1.` or `fd99:1::`."""
+    here = Node("n1", ipv4=IPv4Interface(f"{HERE}/24"))
+    snapshot = Snapshot(
+        "n1",
+        nodes={"n1": here},
+        links={"br0": LinkState("br0", 2, "bridge", True, 1500, "")},
+        link_addresses={
+            ("br0", f"{net}1/{length}"): Prefix.parse(f"{net}{'0' if length == 24 else ''}/{length}")
+            for net in ("10.99.0.", *more)
+            for length in [64 if ":" in net else 24]
+        },
+    )
+    with Host(it.node.fd) as host:
+        loop = Loop(snapshot, NodePlanner(Surroundings()), Reconciler([Routes(host)]), needs=("bgp",))
+        it.forward = loop.put
+        thread = threading.Thread(target=loop.run)
+        thread.start()
+        try:
+            yield loop
+        finally:
+            it.forward = None
+            loop.stop()
+            thread.join()
 
 
 def address(number: int) -> str:

@@ -29,8 +29,10 @@ def pace_connections(say: Callable[..., None]) -> None:
     """exabgp tries again at every turn of its loop, 100 times a second; and says nothing of why it failed."""
 
     def establish(self: Any) -> Iterator[bool]:
-        pause, said = FIRST_RETRY, ""
+        pause, not_before, said = FIRST_RETRY, 0.0, ""
         while True:
+            while time.time() < max(not_before, held.get(self.peer, 0.0)):
+                yield False
             trouble: Any = self._setup()
             trouble = trouble or begin(self.io, self.peer, self.port)
             deadline = time.time() + CONNECT_TIME
@@ -52,8 +54,6 @@ def pace_connections(say: Callable[..., None]) -> None:
                 self.io.close()
                 self.io = None
             not_before, pause = time.time() + pause, min(LONGEST_RETRY, pause * 2)
-            while time.time() < max(not_before, held.get(self.peer, 0.0)):
-                yield False
 
     exabgp_outgoing.Outgoing.establish = establish
 
