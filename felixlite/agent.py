@@ -23,7 +23,8 @@ from felixlite import __version__, carriers, config, logs
 from felixlite.addresses import Address, Interface
 from felixlite.answers import DOCUMENTS, Answers
 from felixlite.autodetect import choose
-from felixlite.bgp.exabgp import Speaker, Starting
+from felixlite.bgp.child import Starting
+from felixlite.bgp.exabgp import Speaker
 from felixlite.cni.attachments import Attachments
 from felixlite.cni.core import READY, Core
 from felixlite.cni.errors import Code

@@ -46,6 +46,7 @@ class Session:
     since: float
     state: str = "Idle"
     error: str = ""
+    lost: str = ""  # why it was lost; what goes wrong from then on is told after it
     families: tuple[int, ...] = ()
     asn4: bool = True
     open: Open | None = None
@@ -148,7 +149,7 @@ class Sessions:
             case Down(_, reason):
                 self._down(session, reason, now)
             case Trouble(_, error):
-                session.error = error
+                self._trouble(session, error)
 
     def child_gone(self, now: float) -> None:
         """The child died: for the peers we restart. What they told is kept until they tell it again."""
@@ -192,7 +193,7 @@ class Sessions:
         session.decoder = Decoder(asn4=session.asn4, internal=internal)
         session.spoken, session.early, session.told = set(), set(), set()
         session.last_update = now
-        session.error, session.ended = "", False
+        session.error, session.lost, session.ended = "", "", False
         session.owes_end_of_rib = True
         router_id = message.router_id if message else IPv4Address(0)
         self.rib.open(session.address, row, ip_address(session.address), router_id)
@@ -212,7 +213,7 @@ class Sessions:
     def _down(self, session: Session, reason: str, now: float) -> None:
         self._moved(session, "Idle", now)
         if not session.up:
-            session.error = session.error if session.ended else reason
+            self._trouble(session, session.error if session.ended else reason)
             session.ended = False
             return
         restart = session.open.restart if session.open else None
@@ -225,13 +226,17 @@ class Sessions:
         self._ended(session, session.error if session.ended else reason, now)
         self._damp(session, now)
 
+    def _trouble(self, session: Session, error: str) -> None:
+        session.error = f"{session.lost}; since then: {error}" if session.lost else error
+
     def _keep(self, session: Session, families: Iterable[int], until: float, *, ours: bool) -> None:
         self.rib.retain(session.address, frozenset(families))
         session.stale_until, session.we_restarted = until, ours
 
     def _ended(self, session: Session, error: str, now: float) -> None:
         session.decoder = None
-        session.error, session.ended = error, False
+        session.error = session.lost = error
+        session.ended = False
         session.flaps += 1
         session.losses.append(now)
 
@@ -291,7 +296,9 @@ class Sessions:
         most = self.rows[session.row].max_prefixes
         self.rib.forget(session.address)
         session.decoder, session.stale_until = None, None
-        session.error = f"sent: cease: more than {most} prefixes; the session stays shut for {LEAK_HOLD:.0f} s"
+        session.error = session.lost = (
+            f"sent: cease: more than {most} prefixes; the session stays shut for {LEAK_HOLD:.0f} s"
+        )
         session.ended = True
         session.flaps += 1
         self._order("hold", session, seconds=LEAK_HOLD, code=CEASE, subcode=CEASE_PREFIXES)

@@ -244,7 +244,7 @@ def a_thousand_random_events(fleet: Fleet, kind: str) -> None:
             ours ^= {f"10.43.{chance.randrange(60)}.0/24"}
         say(fleet, end, ours)
         if turn in (6, 13):
-            reset(end)
+            reset(fleet, end)
     fleet.up(end.address)
     fleet.until(lambda: set(fleet.kernel("172.21.0.0/16")) == theirs)
     fleet.until(lambda: of_ours(end) == ours)
@@ -281,14 +281,14 @@ def tell_at_router(end: End, prefixes: set[str]) -> None:
     told[end.router.kind] = set(prefixes)
 
 
-def reset(end: End) -> None:
+def reset(fleet: Fleet, end: End) -> None:
     match end.router.kind:
         case "bird":
             end.router.ask("restart", end.protocol)
         case "frr":
             end.router.ask(f"clear bgp {end.here}")
-        case "gobgp":
-            end.router.ask("neighbor", end.here, "reset")
+        case "gobgp":  # it would stay away for half a minute after its own reset
+            assert fleet.rack.speaker.running().ask("teardown", peer=end.address, code=6, subcode=4) is not None
 
 
 def of_ours(end: End) -> set[str]:

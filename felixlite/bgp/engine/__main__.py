@@ -30,6 +30,7 @@ def main() -> None:
     exabgp_loop.Processes = lambda: channel
     sessions.pass_updates_on()
     connecting.pace_connections(channel.say)
+    connecting.bound_pauses()
     sessions.nudge_silent_announcers()
     sessions.tell_why_sessions_end()
     connecting.guard_accepted_connections()

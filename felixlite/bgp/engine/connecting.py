@@ -14,6 +14,7 @@ from exabgp.protocol.family import AFI
 from exabgp.protocol.ip import IP
 from exabgp.reactor import listener as exabgp_listener
 from exabgp.reactor import peer as exabgp_peer
+from exabgp.reactor.delay import Delay
 from exabgp.reactor.network import outgoing as exabgp_outgoing
 from exabgp.reactor.network.tcp import set_minimum_ttl, set_sending_ttl
 
@@ -56,6 +57,17 @@ def pace_connections(say: Callable[..., None]) -> None:
             not_before, pause = time.time() + pause, min(LONGEST_RETRY, pause * 2)
 
     exabgp_outgoing.Outgoing.establish = establish
+
+
+def bound_pauses() -> None:
+    """After a session's end exabgp's pause grows to a minute: a router that is back would be called that late."""
+    grow = Delay.increase
+
+    def increase(self: Any) -> None:
+        grow(self)
+        self._next = min(self._next, int(LONGEST_RETRY))
+
+    Delay.increase = increase
 
 
 def begin(io: socket.socket, peer: str, port: int) -> int:

@@ -9,7 +9,7 @@ from felixlite.addresses import Prefix
 from felixlite.bgp.messages import Open, Restart
 from felixlite.bgp.rows import Peer
 from felixlite.bgp.sessions import Sessions
-from felixlite.bgp.wire import Down, Negotiated, Notified, Opened, Received, Up
+from felixlite.bgp.wire import Down, Negotiated, Notified, Opened, Received, Trouble, Up
 from felixlite.snapshot import Gone, InSync, Many, Put
 
 A, B = "10.0.0.11", "10.0.0.12"
@@ -249,3 +249,15 @@ def test_sessions_of_a_range_are_known_by_their_own_address() -> None:
     assert set(it.rib.best) == {P}
     it.heard(Up("10.9.9.9", 1), 0.0)
     assert "10.9.9.9" not in it.sessions
+
+
+def test_what_goes_wrong_later_does_not_hide_why_the_session_was_lost() -> None:
+    it = started()
+    it.heard(Notified(A, "cease: administrative reset"), 10.0)
+    it.heard(Down(A, "received: cease: administrative reset"), 10.0)
+    it.heard(Trouble(A, "cannot connect to port 179: Connection refused"), 11.0)
+    assert it.sessions[A].error == (
+        "received: cease: administrative reset; since then: cannot connect to port 179: Connection refused"
+    )
+    come_up(it, now=12.0)
+    assert it.sessions[A].error == ""
