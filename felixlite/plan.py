@@ -167,7 +167,7 @@ class NodePlanner:
         addressed = self.addressed(s.link_addresses)
         return {
             "links": (self.links(opened, here, ground.uplinks, mtus, carrier, vni, port),),
-            "addresses": (self.addresses(opened, here),),
+            "addresses": (self.addresses(opened, here, s.link_addresses),),
             "sysctls": (self.sysctls(opened, s.links, ground.uplinks, addressed),),
             "neighbours": (self.neighbours(opened, here, s.nodes),),
             "fdb": (self.forwarding(opened, here, s.nodes),),

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
 
 from felixlite.addresses import Address, Interface, Prefix
 from felixlite.ipip.plan import TUNNEL_LINK, VXLAN_LINKS, Carrier, vtep
@@ -116,10 +116,20 @@ def tunnel_address(node: Node, tunnel: Tunnel) -> Address | None:
     return node.ipip_address if tunnel is Tunnel.IPIP else vtep(node, FAMILY[tunnel])
 
 
-def addresses(open_tunnels: Collection[Tunnel], here: Node) -> dict[AddressKey, LinkAddress]:
-    """Exactly one address a tunnel: host traffic into it has an address that leads back into it."""
-    own = ((tunnel, tunnel_address(here, tunnel)) for tunnel in Tunnel if tunnel in open_tunnels)
-    return {AddressKey(LINK[tunnel], _single(address)): LinkAddress() for tunnel, address in own if address}
+def addresses(
+    open_tunnels: Collection[Tunnel], here: Node, link_addresses: Mapping[tuple[str, str], Prefix]
+) -> dict[AddressKey, LinkAddress]:
+    """Exactly one address a tunnel: host traffic into it has an address that leads back into it.
+
+    Until the node has one (again), an open tunnel keeps what it has: with the last address of a link the kernel throws
+    away every route and neighbour there (fib_disable_ip).
+    """
+    rows = {}
+    for tunnel in open_tunnels:
+        link, own = LINK[tunnel], tunnel_address(here, tunnel)
+        kept = [] if own else [ip_interface(text) for name, text in link_addresses if name == link]
+        rows.update({AddressKey(link, each): LinkAddress() for each in ([_single(own)] if own else kept)})
+    return rows
 
 
 def _single(address: Address) -> Interface:

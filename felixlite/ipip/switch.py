@@ -78,7 +78,7 @@ def advance(
     others = {name: node for name, node in nodes.items() if name != here.name}
     adopted = _adopted(before, links)
     sending, waiting = _sending(adopted, now, here, others, pools, patience)
-    after = _held_open(adopted, now, sending, others, pools)
+    after = _held_open(adopted, now, sending, here.sends or frozenset(), others, pools)
     after = after if after.open != before.open else replace(after, open=before.open)
     after = replace(after, sending=_kept(before.sending, sending), waiting=_kept(before.waiting, waiting))
     return replace(after, ask_again_at=_next_step(after, now, others, patience), inputs=inputs)
@@ -144,15 +144,21 @@ def _meanwhile(used: Encapsulation | None, there: Node, pool: Pool, open_here: f
 
 
 def _held_open(
-    before: Progress, now: float, sending: Pairs, others: Mapping[str, Node], pools: Mapping[str, Pool]
+    before: Progress,
+    now: float,
+    sending: Pairs,
+    said: frozenset[str],
+    others: Mapping[str, Node],
+    pools: Mapping[str, Pool],
 ) -> Progress:
+    """`said` is what this node has published: it goes on saying so while a route of its own is not replaced yet."""
     needed = {tunnel for pool in pools.values() if (tunnel := called_for(pool))}
     used = {tunnel for (pool, _), kind in sending.items() if (tunnel := _tunnel(kind, pools[pool]))}
     unneeded = {tunnel: before.unneeded.get(tunnel, now) for tunnel in before.open - needed}
     quiet = {
         tunnel: before.quiet.get(tunnel, now)
         for tunnel, since in unneeded.items()
-        if tunnel not in used and not _somebody_sends(tunnel, others, now - since)
+        if tunnel not in used and tunnel not in said and not _somebody_sends(tunnel, others, now - since)
     }
     closing = {tunnel for tunnel, since in quiet.items() if now >= since + LINGER}
     return replace(

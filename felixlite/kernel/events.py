@@ -123,7 +123,8 @@ class Picture:
         key = (name, str(address.address))
         news.changes.append(Put("link_addresses", key, address.subnet) if there else Gone("link_addresses", key))
         if name in self.ours:
-            news.touched.add("addresses")
+            # with the last address of a link go the neighbours on it
+            news.touched.update(["addresses"] if there else ["addresses", "neighbours"])
         if not there:
             # routes that have the address as their source, or a gateway in its subnet, went with it without a word
             news.touched.add("routes")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from felixlite.ipip import devices
@@ -19,7 +21,7 @@ def test_an_open_ipip_tunnel_is_tunl0_with_the_uplinks_mtu_less_20_and_one_addre
     rows = devices.links({Tunnel.IPIP}, HERE, {4: "eth0"}, mtus({Tunnel.IPIP}))
 
     assert [row.text(name) for name, row in rows.items()] == ["ip link set tunl0 up mtu 1480"]
-    assert list(map(str, devices.addresses({Tunnel.IPIP}, HERE))) == ["ip address replace 10.42.19.64/32 dev tunl0"]
+    assert list(map(str, devices.addresses({Tunnel.IPIP}, HERE, {}))) == ["ip address replace 10.42.19.64/32 dev tunl0"]
 
 
 def test_where_the_kernel_has_no_ipip_tunl0_is_a_tun():
@@ -51,7 +53,7 @@ def test_nothing_is_left_of_a_tunnel_that_is_closed():
     nodes = {"n1": HERE, "n2": THERE}
 
     assert not devices.links((), HERE, {4: "eth0"}, mtus(()))
-    assert not devices.addresses((), HERE)
+    assert not devices.addresses((), HERE, {("tunl0", "10.42.19.64/32"): P("10.42.19.64/32")})
     assert not devices.neighbours((), HERE, nodes)
     assert not devices.forwarding((), HERE, nodes)
 
@@ -130,3 +132,16 @@ def test_a_node_address_on_a_dummy_is_reached_through_every_other_link():
 def test_there_are_no_programs_where_something_else_does_the_work(carrier):
     assert not devices.classifiers({Tunnel.IPIP}, {"eth0": link("eth0")}, {4: "eth0"}, ["eth0"], carrier)
     assert not devices.ends({Tunnel.IPIP}, HERE, {"n2": THERE}, (), carrier)
+
+
+def test_an_open_tunnel_keeps_its_address_until_the_node_has_another():
+    there = {("tunl0", "10.42.19.64/32"): P("10.42.19.64/32"), ("eth0", "192.168.50.1/24"): P("192.168.50.0/24")}
+    nameless = replace(HERE, ipip_address=None)
+    moved = replace(HERE, ipip_address=A("10.42.19.70"))
+
+    assert list(map(str, devices.addresses({Tunnel.IPIP}, nameless, there))) == [
+        "ip address replace 10.42.19.64/32 dev tunl0"
+    ]
+    assert list(map(str, devices.addresses({Tunnel.IPIP}, moved, there))) == [
+        "ip address replace 10.42.19.70/32 dev tunl0"
+    ]
