@@ -15,7 +15,7 @@ from felixlite.cli.lab_option import lab_name
 from felixlite.cli.lab_tour import tour
 from felixlite.lab.lab import Lab
 from felixlite.lab.probe import Cell
-from felixlite.lab.topology import ROUTER_KINDS, Topology
+from felixlite.lab.topology import ROUTER_KINDS, STORE_KINDS, Topology
 from felixlite.lab.topology_file import topology
 from felixlite.yamltext import values
 
@@ -39,6 +39,13 @@ def lab() -> None:
 @click.option("--routers", default=1, show_default=True)
 @click.option("--router", type=click.Choice(ROUTER_KINDS), default="bird", show_default=True)
 @click.option("--subnets", default=2, show_default=True, help="Nodes are spread over them; the routers join them.")
+@click.option(
+    "--store",
+    type=click.Choice(STORE_KINDS),
+    default="etcd",
+    show_default=True,
+    help="kubernetes: the same etcd behind `felixlite apiserver`; needs kubectl.",
+)
 @click.option("--members", default=1, show_default=True, help="Of etcd.")
 @click.option("--hold", default=30, show_default=True, help="Hold time of the routers' BGP sessions, in seconds.")
 @click.option("-f", "--file", "file", type=click.File(), help="A topology in YAML; options above beat it.")
@@ -185,9 +192,7 @@ def ctl(name: str, node: str, arguments: tuple[str, ...]) -> None:
 @lab_name
 def kubeconfig(name: str) -> None:
     """The path of a kubeconfig for this lab's store, served as a Kubernetes-style API. Its server is inside the lab."""
-    from felixlite.lab import kube
-
-    click.echo(kube.kubeconfig(Lab.load(name)))
+    click.echo(Lab.load(name).kubeconfig())
 
 
 @lab.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -200,9 +205,7 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
     felixlite lab kubectl get ippools,nodes
     felixlite lab kubectl edit ippool default-ipv4-ippool
     """
-    from felixlite.lab import kube
-
-    command = kube.kubectl(Lab.load(name), *arguments)
+    command = Lab.load(name).kubectl(*arguments)
     os.execvp(command[0], command)  # noqa: S606  a program by list, no shell
 
 

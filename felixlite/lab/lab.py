@@ -17,7 +17,7 @@ from typing import Any
 from felixlite import control
 from felixlite.cni.install import install_plugin
 from felixlite.errors import FelixliteError, Misconfigured, Unreachable
-from felixlite.lab import etcd, rack, routers, world
+from felixlite.lab import etcd, kube, rack, routers, world
 from felixlite.lab.pods import NAMESPACE, Pod, attach, detach, named
 from felixlite.lab.probe import PORT, Cell, Place, Prober
 from felixlite.lab.topology import POOL, ROUTER_AS, Machine, Topology
@@ -45,7 +45,16 @@ class Lab:
 
     @property
     def store_url(self) -> str:
+        """What agents and commands are given."""
+        if self.topology.store == "kubernetes":
+            return f"kubernetes://{self.directory / 'kubeconfig'}"
         return etcd.url(self.topology)
+
+    def kubeconfig(self) -> Path:
+        return kube.kubeconfig(self.topology, self.directory, [*FELIXLITE, "--store", etcd.url(self.topology)])
+
+    def kubectl(self, *arguments: str) -> list[str]:
+        return kube.kubectl(self.topology, self.kubeconfig(), *arguments)
 
     def run_directory(self, node: str) -> Path:
         return self.directory / node
@@ -66,6 +75,8 @@ class Lab:
         world.build(self.topology)
         self._tell(f"{self.topology.nodes} nodes, {self.topology.subnets} subnets, the cables between them")
         self.start_etcd()
+        if self.topology.store == "kubernetes":
+            self.kubeconfig()
         self._tell(f"{self.store_url} answers")
         self._configure()
         self._start_routers()
@@ -86,7 +97,8 @@ class Lab:
         self.say(f"{time.monotonic() - self.began:6.2f} s  {what}")
 
     def _need_programs(self) -> None:
-        needed = {"etcd": "etcd-server", **routers.PROGRAMS[self.topology.router]}
+        kubernetes = {"kubectl": "kubernetes-client"} if self.topology.store == "kubernetes" else {}
+        needed = {"etcd": "etcd-server", **kubernetes, **routers.PROGRAMS[self.topology.router]}
         missing = [package for program, package in needed.items() if not shutil.which(program)]
         if missing:
             raise Misconfigured(f"missing for this lab: apt-get install {' '.join(missing)}")
@@ -110,6 +122,9 @@ class Lab:
         self.felixlite(
             "apply", "-f", "-", stdin="---\n".join(json.dumps(document) + "\n" for document in self.documents())
         )
+        if self.topology.store == "kubernetes":
+            nodes = [kube.node(machine.name, self.labels_of(machine)) for machine in self.topology.node_machines()]
+            kube.apply(self.topology, self.kubeconfig(), nodes)
 
     def documents(self) -> Iterator[dict[str, Any]]:
         api = "projectcalico.org/v3"
@@ -125,14 +140,17 @@ class Lab:
                     "numAllowedLocalASNumbers": 1,  # a node of the other subnet has our own AS, behind the router's
                 }
                 yield {"apiVersion": api, "kind": "BGPPeer", "metadata": {"name": f"r{router}-s{subnet}"}, "spec": spec}
-        for machine in self.topology.node_machines():
-            yield self.node_document(machine)
+        if self.topology.store == "etcd":
+            for machine in self.topology.node_machines():
+                yield self.node_document(machine)
 
     def node_document(self, machine: Machine) -> dict[str, Any]:
-        labels = {"subnet": machine.ports[0].bridge.replace("subnet", "s")}
         spec = {"bgp": {"ipv4Address": str(machine.ports[0].address)}}
-        metadata = {"name": machine.name, "labels": labels}
+        metadata = {"name": machine.name, "labels": self.labels_of(machine)}
         return {"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": metadata, "spec": spec}
+
+    def labels_of(self, machine: Machine) -> dict[str, str]:
+        return {"subnet": machine.ports[0].bridge.replace("subnet", "s")}
 
     def _start_routers(self) -> None:
         for machine in self.topology.router_machines():
@@ -195,7 +213,10 @@ class Lab:
         machine = self.topology.node_machine(number)
         world.plug(self.topology, machine)
         self._keep_topology()
-        self.felixlite("apply", "-f", "-", stdin=json.dumps(self.node_document(machine)))
+        if self.topology.store == "kubernetes":
+            kube.apply(self.topology, self.kubeconfig(), [kube.node(machine.name, self.labels_of(machine))])
+        else:
+            self.felixlite("apply", "-f", "-", stdin=json.dumps(self.node_document(machine)))
         self.start_agent(machine)
         self.wait_for_agent(machine)
         for name in self.topology.pod_names(machine):
@@ -212,7 +233,10 @@ class Lab:
         world.run(["ip", "netns", "delete", machine.namespace])
         self.topology = self.topology.without(machine)
         self._keep_topology()
-        self.felixlite("delete", "node", machine.name)
+        if self.topology.store == "kubernetes":
+            world.run(self.kubectl("delete", "node", machine.name))
+        else:
+            self.felixlite("delete", "node", machine.name)
         # what `felixlite controllers` would do in time: its blocks and its tunnel's address are free at once
         release = [*self.command, "ipam", "check", "--fix", "--grace", "0"]
         world.run(release, namespace=self.topology.switch, check=False)
@@ -230,6 +254,9 @@ class Lab:
         self, machine: Machine, name: str, labels: Mapping[str, str] | None = None, pools: Sequence[str] = ()
     ) -> Pod:
         wanted = named(self.topology, machine, name, labels or {"app": name}, pools)
+        if self.topology.store == "kubernetes":
+            scheduled = kube.pod(name, NAMESPACE, machine.name, wanted.labels)
+            kube.apply(self.topology, self.kubeconfig(), [scheduled])
         pod = attach(self.topology, machine, self.run_directory(machine.name), wanted)
         self._remember([*(p for p in self.pods() if p.name != name), pod])
         return pod
@@ -237,12 +264,17 @@ class Lab:
     def remove_pod(self, name: str) -> None:
         pod = self.pod(name)
         detach(self.machine(pod.node), self.run_directory(pod.node), pod)
+        if self.topology.store == "kubernetes":
+            world.run(self.kubectl("delete", "pod", "-n", NAMESPACE, name, "--grace-period=0", "--force"))
         self._remember([each for each in self.pods() if each.name != name])
 
     def label_pod(self, name: str, changes: Sequence[str]) -> Pod:
         """KEY=VALUE sets a label, KEY- removes it; of the endpoint in the store and of what is remembered here."""
         pod = self.pod(name)
-        self.felixlite("label", "workloadendpoint", self._endpoint(pod), *changes, "--overwrite", "-n", NAMESPACE)
+        if self.topology.store == "kubernetes":
+            world.run(self.kubectl("label", "pod", "-n", NAMESPACE, name, *changes, "--overwrite"))
+        else:
+            self.felixlite("label", "workloadendpoint", self._endpoint(pod), *changes, "--overwrite", "-n", NAMESPACE)
         gone = {change.removesuffix("-") for change in changes if "=" not in change}
         labels = {**pod.labels, **dict(change.split("=", 1) for change in changes if "=" in change)}
         labelled = replace(pod, labels={key: value for key, value in labels.items() if key not in gone})

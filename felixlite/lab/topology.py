@@ -16,6 +16,8 @@ from felixlite.errors import Problem, Rejected
 
 RouterKind = Literal["bird", "frr", "gobgp"]
 ROUTER_KINDS: tuple[RouterKind, ...] = ("bird", "frr", "gobgp")
+StoreKind = Literal["etcd", "kubernetes"]
+STORE_KINDS: tuple[StoreKind, ...] = ("etcd", "kubernetes")
 MANAGEMENT = IPv4Network("172.31.255.0/24")
 OUTSIDE = IPv4Network("203.0.113.0/24")
 POOL = "10.244.0.0/16"
@@ -52,6 +54,7 @@ class Topology:
     routers: int = 1
     router: RouterKind = "bird"
     subnets: int = 2
+    store: StoreKind = "etcd"  # kubernetes: the same etcd behind `felixlite apiserver`
     members: int = 1  # of etcd
     hold: int = 30  # seconds of silence after which a router and a node take each other for dead
     settings: Mapping[str, str] = field(default_factory=dict)  # FELIXLITE_* for every agent
@@ -75,6 +78,8 @@ class Topology:
                 yield wrong(name, value, f"must be from {low} to {high}")
         if self.router not in ROUTER_KINDS:
             yield wrong("router", self.router, "must be one of " + ", ".join(ROUTER_KINDS))
+        if self.store not in STORE_KINDS:
+            yield wrong("store", self.store, "must be one of " + ", ".join(STORE_KINDS))
 
     def checked(self) -> "Topology":
         if problems := list(self.problems()):
@@ -146,6 +151,6 @@ class Topology:
     def as_dict(self) -> dict[str, Any]:
         return {
             "name": self.name, "nodes": self.nodes, "pods": self.pods, "routers": self.routers,
-            "router": self.router, "subnets": self.subnets, "members": self.members, "hold": self.hold,
+            "router": self.router, "subnets": self.subnets, "store": self.store, "members": self.members, "hold": self.hold,
             "settings": dict(self.settings), "gone": list(self.gone),
         }  # fmt: skip

@@ -19,7 +19,7 @@ from felixlite.errors import Problem, Rejected
 from felixlite.lab.topology import Topology
 
 NUMBERS = ("nodes", "pods", "routers", "subnets", "members", "hold")
-TEXTS = ("name", "router")
+TEXTS = ("name", "router", "store")
 KNOWN = (*TEXTS, *NUMBERS, "settings")
 
 

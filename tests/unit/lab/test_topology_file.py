@@ -18,7 +18,7 @@ def test_a_file_says_what_differs_and_the_command_line_beats_it():
 
 def test_every_mistake_is_named_at_once():
     given = {
-        "name": "My Rack", "nods": 3, "nodes": "five", "pods": True, "routers": 9, "router": "quagga",
+        "name": "My Rack", "nods": 3, "nodes": "five", "pods": True, "routers": 9, "router": "quagga", "store": "consul",
         "settings": {"FELIXLITE_NONSENSE": "1", "FELIXLITE_VXLANPORT": 4790},
     }  # fmt: skip
 
@@ -26,14 +26,14 @@ def test_every_mistake_is_named_at_once():
         topology(given, {})
 
     assert {problem.field for problem in caught.value.problems} == {
-        "name", "nods", "nodes", "pods", "routers", "router", "settings.FELIXLITE_NONSENSE", "settings.FELIXLITE_VXLANPORT",
+        "name", "nods", "nodes", "pods", "routers", "router", "store", "settings.FELIXLITE_NONSENSE", "settings.FELIXLITE_VXLANPORT",
     }  # fmt: skip
     assert "did you mean nodes?" in str(caught.value)
 
 
 @pytest.mark.parametrize("given", [[], "lab", 3, None])
 def test_a_file_that_is_no_map_is_refused(given):
-    with pytest.raises(Rejected, match="must be a map of name, router, nodes"):
+    with pytest.raises(Rejected, match="must be a map of name, router, store, nodes"):
         topology(given, {})
 
 
