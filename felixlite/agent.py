@@ -35,7 +35,7 @@ from felixlite.config import Settings
 from felixlite.control import Control, bound
 from felixlite.controllers.runner import Event
 from felixlite.controllers.team import Team
-from felixlite.datastore import connect, source
+from felixlite.datastore import announcer, connect, source
 from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties, Duty
@@ -194,6 +194,21 @@ class Agent:
                 self._publish,
                 needs=lambda known: self._is_registered(known) and self.loop.in_sync,
             ),
+            *self._announcements(),
+        ]
+
+    def _announcements(self) -> list[Duty]:
+        """Where somebody waits for it: pods can be attached here (`felixlite node shutdown` takes it back)."""
+        told = announcer(self.store)
+        if told is None:
+            return []
+        return [
+            Duty(
+                "network condition",
+                lambda known: (self._is_registered(known),),
+                lambda _: told.announce(self.here, is_up=True),
+                needs=lambda known: self._is_registered(known) and self.loop.in_sync,
+            )
         ]
 
     def _tunnels_in_use(self) -> frozenset[str]:

@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from felixlite import control
+from felixlite.addresses import Prefix
 from felixlite.cli.files import loaded
 from felixlite.cli.session import Session, file_options, store_option
 from felixlite.errors import FelixliteError
 
+MODE = click.Choice(["Never", "Always", "CrossSubnet"])
 RUN_DIRECTORY = "/run/felixlite"
 
 run_dir = click.option(
@@ -39,6 +41,15 @@ as_json = click.option("-o", "--output", type=click.Choice(["text", "json"]), de
 @click.option(
     "--controllers", is_flag=True, help="Also run what `felixlite controllers` does; one agent acts at a time."
 )
+@click.option(
+    "--pool-cidr", envvar="FELIXLITE_POOL_CIDR", default="", help="Of the first pool, made while there is none at all."
+)
+@click.option(
+    "--pool-ipip", envvar="FELIXLITE_POOL_IPIP", type=MODE, default="Always", show_default=True, help="Its ipipMode."
+)
+@click.option(
+    "--pool-vxlan", envvar="FELIXLITE_POOL_VXLAN", type=MODE, default="Never", show_default=True, help="Its vxlanMode."
+)
 @run_dir
 @click.pass_obj
 def agent(
@@ -48,6 +59,9 @@ def agent(
     ip_autodetection_method: str,
     settings: tuple[str, ...],
     controllers: bool,
+    pool_cidr: str,
+    pool_ipip: str,
+    pool_vxlan: str,
     run_dir: Path,
 ) -> None:
     """Run this node's agent until it is told to stop.
@@ -57,13 +71,22 @@ def agent(
     felixlite agent --node-name n1 --ip-autodetection-method interface=eth0
     """
     from felixlite.agent import Options, run
+    from felixlite.registration import FirstPool
 
     flags = dict(_assignment(each) for each in settings)
     if ip_autodetection_method:
         flags["ipAutodetectionMethod"] = ip_autodetection_method
     if ip:
         flags["ipAutodetectionMethod"] = ip
-    sys.exit(run(Options(session.url, node_name, run_dir, flags, controllers=controllers)))
+    pool = FirstPool(_cidr(pool_cidr), pool_ipip, pool_vxlan)
+    sys.exit(run(Options(session.url, node_name, run_dir, flags, pool, controllers)))
+
+
+def _cidr(text: str) -> Prefix | None:
+    try:
+        return Prefix.parse(text) if text else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--pool-cidr") from None
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
-"""`felixlite bgp` and `felixlite node status`: what the agent of this machine knows of its BGP sessions and routes."""
+"""`felixlite bgp` and `felixlite node`: what the agent of this machine knows of its BGP sessions; what it tells others."""
 
 import json
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from felixlite import control
 from felixlite.cli.agent import as_json, run_dir
+from felixlite.cli.session import Session
 from felixlite.cli.table import printed
 from felixlite.errors import Unreachable
 
@@ -81,7 +83,29 @@ def node() -> None:
 
     \b
     felixlite node status
+    felixlite node shutdown
     """
+
+
+@node.command()
+@click.option("--node-name", envvar="FELIXLITE_NODENAME", default="", help="Default: the host's, in lower case.")
+@click.pass_obj
+def shutdown(session: Session, node_name: str) -> None:
+    """Tell Kubernetes that no pods can be attached here any more: what a container's preStop calls.
+
+    \b
+    felixlite --store kubernetes:// node shutdown
+
+    Nothing in the kernel changes: the pods that are here stay connected.
+    """
+    from felixlite.datastore import announcer
+
+    name = node_name or socket.gethostname().lower()
+    if told := announcer(session.store):
+        told.announce(name, is_up=False)
+        click.echo(f"Node {name}: NetworkUnavailable")
+    else:
+        click.echo(f"{session.store.address}: nobody to tell")
 
 
 @node.command()

@@ -19,7 +19,7 @@ WIDTH = 110
 @click.argument("what", metavar="KIND[.FIELD...]", required=False, shell_complete=named.complete_kinds)
 @click.option("--recursive", is_flag=True, help="Also the fields of the fields.")
 @click.option("--markdown", is_flag=True, help="All kinds of Calico, as docs/resources.md.")
-@click.option("--crds", is_flag=True, help="Their CustomResourceDefinitions, as manifests/crds.yaml.")
+@click.option("--crds", is_flag=True, help="Their CustomResourceDefinitions, as manifests/crds/crds.yaml.")
 @click.pass_obj
 def explain(session: Session, what: str | None, recursive: bool, markdown: bool, crds: bool) -> None:
     """What a kind is, and what its fields mean.
@@ -88,8 +88,8 @@ def handbook() -> str:
 
 
 def definitions() -> str:
-    """manifests/crds.yaml."""
-    opening = "# Made by `felixlite explain --crds >manifests/crds.yaml` from the models that check resources.\n"
+    """manifests/crds/crds.yaml."""
+    opening = "# Made by `felixlite explain --crds >manifests/crds/crds.yaml` from the models that check resources.\n"
     return opening + "---\n".join(as_yaml(one) for one in custom_resources())
 
 

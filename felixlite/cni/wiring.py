@@ -28,6 +28,7 @@ from felixlite.kernel import messages
 from felixlite.kernel.messages import VethEnd
 from felixlite.kernel.namespaces import visiting
 from felixlite.kernel.netlink import Message, Refused, Socket, attribute, attributes, each, u32
+from felixlite.kernel.sysctls import ROOT
 from felixlite.snapshot import LinkState
 
 _IFINFO = struct.Struct("=BxHiII")
@@ -122,7 +123,7 @@ def _inside(namespace: int, pod: PodEnd) -> Iterator[Socket]:
     try:
         with visiting(namespace):
             socket = Socket()
-            _set(Path("/proc/sys/net/ipv4/ip_forward"), pod.forwards)
+            _set(ROOT / "net/ipv4/ip_forward", pod.forwards)
             if any(address.family == 6 for address in pod.addresses):
                 _prepare_ipv6(pod)
     except OSError as error:
@@ -139,7 +140,7 @@ def _set(path: Path, value: bool) -> None:
 
 def _prepare_ipv6(pod: PodEnd) -> None:
     """The future link inherits these: no duplicate address detection, and IPv6 at all."""
-    root = Path("/proc/sys/net/ipv6/conf")
+    root = ROOT / "net/ipv6/conf"
     _set(root / "all/disable_ipv6", value=False)
     _set(root / "default/disable_ipv6", value=False)
     _set(root / "default/accept_dad", value=False)

@@ -2,9 +2,24 @@
 
 import os
 from collections.abc import Mapping
+from typing import Protocol
 
 from felixlite.datastore.store import Store
 from felixlite.errors import Misconfigured
+
+
+class Announces(Protocol):
+    """A store that has somebody to tell whether pods can be attached to a node."""
+
+    def announce(self, node: str, *, is_up: bool) -> None: ...
+
+
+def announcer(store: Store) -> Announces | None:
+    if not store.address.startswith("kubernetes://"):
+        return None
+    from felixlite.datastore.kubernetes import KubernetesStore
+
+    return store if isinstance(store, KubernetesStore) else None
 
 
 def connect(url: str, environ: Mapping[str, str] = os.environ) -> Store:

@@ -28,6 +28,7 @@ from felixlite.reconcile import pause
 T = TypeVar("T")
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"  # lists of conditions are merged by their type
 READ_AGAIN = 60.0  # seconds between two looks at our token
 CONNECT = 5.0  # seconds
 MOST_IDLE = 8  # kept connections

@@ -14,6 +14,7 @@ its Node and its Pods all the time, and none of that is a reason to lose a compa
 import json
 from base64 import b32encode
 from collections.abc import Mapping
+from datetime import datetime
 from hashlib import blake2b, sha3_256
 from typing import Any, NamedTuple
 
@@ -284,3 +285,18 @@ def _annotating(annotations: Mapping[str, str | None], there: Object) -> Object:
     said = metadata(there)
     kept = {"uid": said["uid"]} if said.get("uid") else {}
     return {"metadata": {**kept, "resourceVersion": said.get("resourceVersion"), "annotations": dict(annotations)}}
+
+
+def network_patch(there: Object, now: datetime, *, is_up: bool) -> Object | None:
+    """A strategic merge patch of a Node's condition NetworkUnavailable; None: it says so already."""
+    wanted = {
+        "type": "NetworkUnavailable",
+        "status": "False" if is_up else "True",
+        "reason": "FelixliteIsUp" if is_up else "FelixliteIsDown",
+        "message": "felixlite is running on this node" if is_up else "felixlite is shutting down on this node",
+    }
+    conditions = (there.get("status") or {}).get("conditions") or ()
+    if any({name: one.get(name) for name in wanted} == wanted for one in conditions):
+        return None
+    moment = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    return {"status": {"conditions": [{**wanted, "lastHeartbeatTime": moment, "lastTransitionTime": moment}]}}

@@ -46,7 +46,7 @@ def error_of(status: Mapping[str, Any], what: str, where: str) -> StoreError:
     name = what.partition(" ")[2] or what
     server = f"the API server at {where}"
     if code == 404 and not (status.get("details") or {}).get("name"):
-        return NotServed(f"{server} does not serve {name}: {message}; apply manifests/crds.yaml")
+        return NotServed(f"{server} does not serve {name}: {message}; apply manifests/crds/crds.yaml")
     if code in BUSY or code >= 500:
         return Unreachable(f"{server} cannot {what} now ({code}): {message}")
     return _REFUSALS.get((code, reason), _REFUSALS.get((code, ""), _refused))(server, what, name, message, status)

@@ -8,10 +8,11 @@ are, what people also write is read first, so that the labels of others stay.  k
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from weakref import WeakSet
 
 from felixlite.datastore import kube_forms as forms
-from felixlite.datastore.kube_api import MERGE_PATCH, Api
+from felixlite.datastore.kube_api import MERGE_PATCH, STRATEGIC_PATCH, Api
 from felixlite.datastore.kube_forms import Object
 from felixlite.datastore.kube_status import NotServed
 from felixlite.datastore.kube_watch import KubernetesWatch
@@ -122,6 +123,16 @@ class KubernetesStore:
             watch.close()
         self._api.close()
         self._several.shutdown(wait=False, cancel_futures=True)
+
+    def announce(self, node: str, *, is_up: bool) -> None:
+        """The Node's condition NetworkUnavailable, by which the scheduler knows whether pods can be attached there."""
+        key = Key("Node", node)
+        there = self._object(key)
+        if there is None:
+            raise NotFound(f"there is no {key}")
+        if patch := forms.network_patch(there, datetime.now(UTC), is_up=is_up):
+            path, what = f"{self._path(key)}/status", f"patch the status of {key}"
+            self._api.request("PATCH", path, what, body=patch, content_type=STRATEGIC_PATCH)
 
     # -- where things are
 

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from felixlite.kernel.host import Host
 
-_ROOT = Path("/proc/sys")
+# A container that is not privileged has its /proc/sys read-only; manifests/felixlite.yaml mounts the node's elsewhere. In both
+# a file shows the namespace of the thread that opens it.
+ROOT = Path(os.environ.get("FELIXLITE_PROC_SYS") or "/proc/sys")
 
 
 class Sysctls:
     name = "sysctls"
     guard = False
 
-    def __init__(self, host: Host, root: Path = _ROOT) -> None:
+    def __init__(self, host: Host, root: Path = ROOT) -> None:
         self.host = host
         self.root = root
 

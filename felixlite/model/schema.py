@@ -45,7 +45,7 @@ def structural(kind: Kind) -> Schema:
 
 
 def custom_resources() -> Iterator[Schema]:
-    """Of every kind that has a place of its own in Kubernetes: manifests/crds.yaml."""
+    """Of every kind that has a place of its own in Kubernetes: manifests/crds/crds.yaml."""
     return (custom_resource(kind) for kind in kinds.calico_kinds() if kind.name not in NOT_STORED)
 
 

@@ -1,4 +1,4 @@
-"""manifests/crds.yaml is what the models say, and an API server can read it."""
+"""manifests/crds/crds.yaml is what the models say, and an API server can read it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from felixlite.model import kinds
 from felixlite.model.schema import NOT_STORED, custom_resource, custom_resources
 from felixlite.yamltext import values
 
-MANIFEST = Path(__file__).parents[2] / "manifests" / "crds.yaml"
+MANIFEST = Path(__file__).parents[2] / "manifests" / "crds" / "crds.yaml"
 ALL = list(custom_resources())
 IDS = [one["metadata"]["name"].partition(".")[0] for one in ALL]
 
@@ -34,7 +34,7 @@ def every(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 def test_the_manifest_is_what_the_models_say() -> None:
-    assert MANIFEST.read_text() == definitions(), "run `felixlite explain --crds >manifests/crds.yaml`"
+    assert MANIFEST.read_text() == definitions(), "run `felixlite explain --crds >manifests/crds/crds.yaml`"
     assert values(MANIFEST.read_text(), str(MANIFEST)) == ALL
 
 

@@ -1,0 +1,117 @@
+"""manifests/ against the API: every overlay is accepted, and the roles give exactly the rights that are used."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+
+from felixlite.datastore.store import Key
+from tests.support.apiserver import apiserver
+from tests.support.cni import eventually, pod
+from tests.support.kubernode import NODE, KubernetesNode, kubernetes_node
+from tests.support.manifests import OVERLAYS, ROOT, Right, base, built, one, rights, used
+
+TUNNEL = Key("IPAMHandle", "ipip-tunnel-addr-n1")
+POOL = Key("IPPool", "default-ipv4-ippool")
+
+
+CALICO = "crd.projectcalico.org"
+# what only some runs need, and when
+SOMETIMES = {
+    Right(CALICO, "ipamconfigs", "get"),  # an assignment before everything is listed for the first time
+    Right(CALICO, "blockaffinities", "get"),  # every block is taken: an idle one of another node is taken over
+}
+
+
+def move_to_pool(node: KubernetesNode, name: str, cidr: str) -> None:
+    """The only pool that selects the node is another one now."""
+    document = node.stored(POOL)
+    for entry in node.server.store.list("IPPool").entries:
+        node.change(entry.key, "spec", nodeSelector="has(elsewhere)")
+    spec = {**document["spec"], "cidr": cidr, "nodeSelector": "all()"}
+    node.server.store.create(Key("IPPool", name), {**document, "metadata": {"name": name}, "spec": spec})
+    start = cidr.rpartition(".0.0")[0]
+    eventually(lambda: str(node.stored(NODE)["spec"]["bgp"].get("ipv4IPIPTunnelAddr", "")).startswith(f"{start}."))
+    eventually(lambda: len(node.stored(TUNNEL)["spec"]["block"]) == 1)  # what it had is given back
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_is_built_and_accepted(overlay: str, tmp_path: Path) -> None:
+    for found in built(overlay):
+        if found["kind"] == "CustomResourceDefinition":
+            continue  # tests/unit/test_crds.py
+        kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+    with apiserver() as server:
+        environment = {**os.environ, "KUBECONFIG": str(server.kubeconfig), "HOME": str(tmp_path)}
+        command = ["kubectl", "apply", "--validate=strict", "-k", str(ROOT / overlay)]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+        names = {line.split()[0] for line in ran.stdout.splitlines()}
+    assert {"daemonset.apps/felixlite-node", "deployment.apps/felixlite-controllers"} <= names
+
+
+def test_the_agent_may_do_exactly_what_it_does(plugins: dict[str, bytes]) -> None:
+    with kubernetes_node(plugins["compiled"]) as node, pod("kn") as space:
+        for name, container in (("web-0", "c1"), ("web-1", "c2")):
+            node.a_pod(name)
+            node.add(space, name, container)
+            assert node.call("DEL", space, name, container) == {}
+        node.add(space, "web-0", "c3")
+        collected = node.call("GC", space, "", "", **{"cni.dev/valid-attachments": []})
+        assert collected == {}
+        # the tunnel's address moves to another pool, and to a third: then the first one's block is given back
+        for name, cidr in (("b", "10.9.0.0/16"), ("c", "10.10.0.0/16")):
+            move_to_pool(node, name, cidr)
+        done = used(node.server.audited, ["secrets"])
+    allowed = rights(base(), "felixlite-node")
+    assert sorted(done - allowed) == []
+    assert sorted(allowed - done - SOMETIMES) == []
+
+
+CONFINE = """
+set -e
+mount --make-rprivate /
+mount --bind "$1" "$1"
+mkdir -p "$1/host/proc"
+mount --rbind /proc "$1/host/proc"
+mount --bind /proc/sys /proc/sys
+mount -o remount,bind,ro /proc/sys
+mount -o remount,bind,ro /
+shift
+exec "$@"
+"""
+
+
+def as_the_manifest_says(command: list[str], folder: Path) -> list[str]:
+    """The agent's container without a runtime: its capabilities, its read-only root and /proc/sys, its environment."""
+    container = one(base(), "DaemonSet", "felixlite-node")["spec"]["template"]["spec"]["containers"][0]
+    said = container["securityContext"]
+    assert (said["readOnlyRootFilesystem"], said["privileged"]) == (True, False)
+    allowed = ",".join(f"+{name.lower()}" for name in said["capabilities"]["add"])
+    capabilities = ["setpriv", f"--bounding-set=-all,{allowed}", f"--inh-caps=-all,{allowed}", "--no-new-privs", "--"]
+    data = one(base(), "ConfigMap", "felixlite")["data"]
+    given = {**data, **{found["name"]: found["value"] for found in container["env"] if "value" in found}}
+    given["FELIXLITE_PROC_SYS"] = f"{folder}{given['FELIXLITE_PROC_SYS']}"
+    given["FELIXLITE_STORE"] = command[command.index("--store") + 1]
+    where = command.index("--store")
+    command = [*command[:where], *command[where + 2 :]]
+    assert [word for word in container["args"] if word not in command] == []
+    environment = ["env", "PYTHONDONTWRITEBYTECODE=1", *(f"{name}={value}" for name, value in given.items())]
+    return ["unshare", "--mount", "sh", "-c", CONFINE, "sh", str(folder), *environment, *capabilities, *command]
+
+
+def test_the_agent_works_with_the_rights_that_the_manifest_gives_its_container(plugins: dict[str, bytes]) -> None:
+    with kubernetes_node(plugins["compiled"], as_the_manifest_says) as node, pod("kn") as space:
+        held = (Path("/proc") / str(node.agent.pid) / "status").read_text()
+        assert "NoNewPrivs:\t1" in held
+        assert int(held.partition("CapEff:")[2].split()[0], 16).bit_count() == 4
+        node.a_pod("web-0")
+        address = node.add(space, "web-0", "c1")
+        assert f"{address} dev cali" in node.routes()
+        eventually(lambda: "tunl0" in node.net.command("ip", "-br", "address"))
+        assert "cali" in node.net.command("nft", "list", "ruleset")
+        forwards = node.net.command("cat", "/proc/sys/net/ipv4/ip_forward")
+        assert forwards.strip() == "1"
+        assert node.call("DEL", space, "web-0", "c1") == {}
