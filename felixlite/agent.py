@@ -61,7 +61,7 @@ from felixlite.kernel.sysctls import Sysctls
 from felixlite.loop import Loop, Round
 from felixlite.plan import NodePlanner, Published, Surroundings
 from felixlite.policy.backend import PolicyTable
-from felixlite.policy.watch import NftablesEvents
+from felixlite.policy.watch import LegacyEvents, NftablesEvents
 from felixlite.reconcile import Reconciler, Table
 from felixlite.registration import FirstPool, ensure_cluster, ensure_pool, publish, register
 from felixlite.snapshot import Change, Snapshot
@@ -137,6 +137,8 @@ class Agent:
         )
         self.source = Source(self.store, tuple(DOCUMENTS), Intake(self.here, DOCUMENTS), self.loop.put)
         self.policy_events = NftablesEvents(self.loop.touched)
+        policy_tables = [table for table in self.reconciler.tables if isinstance(table, PolicyTable)]
+        self.legacy_events = LegacyEvents(self.loop.touched, policy_tables)
         self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns, self.links.adopts)
         self.duties = Duties(self._duties())
         self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
@@ -258,6 +260,7 @@ class Agent:
         self.threads.start("control", self.control.run)
         self.threads.start("events", self.events.run)
         self.threads.start("policy events", self.policy_events.run)
+        self.threads.start("legacy iptables", self.legacy_events.run)
         self.threads.start("source", self.source.run)
         self.threads.start("bgp", self.speaker.run)
         self.threads.start("duties", self.duties.run)

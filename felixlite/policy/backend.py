@@ -25,6 +25,7 @@ from felixlite.policy.iptables_text import Spelling
 from felixlite.policy.nftables import NftablesTable, Ruleset
 from felixlite.policy.plan import table_name
 from felixlite.policy.rows import GATES, Chained, Gates, Key, Row
+from felixlite.policy.xtables import Sizes
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
@@ -85,6 +86,12 @@ class PolicyTable:
             if key.kind == "leftover":
                 failed.update(self._clear(key))
         return failed
+
+    @property
+    def sizes(self) -> Sizes:
+        """How large the tables of legacy iptables were when this one last left them; empty on other backends."""
+        table = self._tables.get(self.backend)
+        return table.sizes if isinstance(table, IptablesTable) else {}
 
     def _table(self, backend: Backend) -> _Table:
         if backend not in self._tables:

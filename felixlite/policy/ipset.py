@@ -6,8 +6,10 @@ that no packet ever meets a half-filled set.  Ours begin with `fl4-` or `fl6-`; 
 
 import subprocess
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_address
+from subprocess import PIPE
 
 from felixlite.addresses import Prefix
 from felixlite.policy.apart import Refused
@@ -25,19 +27,25 @@ _TYPES: Mapping[SetKind, str] = {
 _KINDS: Mapping[str, SetKind] = {name: kind for kind, name in _TYPES.items()}
 
 
+started: deque[int] = deque(maxlen=256)  # the processes of late: what they change, nobody else has changed
+
+
 def run(arguments: list[str], text: str = "") -> str:
     """Run a program with the text on its standard input."""
     try:
-        done = subprocess.run(
-            arguments, input=text, capture_output=True, text=True, check=False, timeout=PATIENCE, env=_ENVIRONMENT
-        )
+        process = subprocess.Popen(arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=_ENVIRONMENT)
     except OSError as error:
         raise Refused(f"{arguments[0]}: {error.strerror}; install it") from None
-    except subprocess.TimeoutExpired:
-        raise Refused(f"{arguments[0]}: no answer within {PATIENCE:g} s") from None
-    if done.returncode:
-        raise Refused(f"{arguments[0]}: {(done.stderr or done.stdout).strip() or f'exit status {done.returncode}'}")
-    return done.stdout
+    started.append(process.pid)  # before it gets the text that says what to change
+    with process:
+        try:
+            output, errors = process.communicate(text, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise Refused(f"{arguments[0]}: no answer within {PATIENCE:g} s") from None
+    if process.returncode:
+        raise Refused(f"{arguments[0]}: {(errors or output).strip() or f'exit status {process.returncode}'}")
+    return output
 
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}

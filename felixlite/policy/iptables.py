@@ -41,15 +41,26 @@ class IptablesTable:
         self.insert = True
         self.sets: dict[Key, IpSet] = {}
         self.known = Saved({}, {})
+        self.sizes: xtables.Sizes = {}
 
     # -- reconcile.Table
 
     def read(self) -> Mapping[Key, Row]:
         self.sets = ipset.read(self.family)
         self.known = saved(self._save(), insert=self.insert)
+        self._measure()
         return {**self.sets, **self.known.rows}
 
     def upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
+        failed = self._upsert(items)
+        self._measure()
+        return failed
+
+    def _measure(self) -> None:
+        """How large the tables are when we leave them: another size is somebody else's doing (watch.py)."""
+        self.sizes = xtables.sizes(self.family) if self.flavour == "legacy" else {}
+
+    def _upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
         self._take_settings(items)
         try:
             self._write(items)
@@ -66,6 +77,7 @@ class IptablesTable:
             self._remove_chains(chains)
         except Refused as error:
             failed = dict.fromkeys(chains, error)
+        self._measure()
         in_use = ipset.destroy([key for key in keys if key in self.sets], self.family)
         self.sets = {key: row for key, row in self.sets.items() if key not in keys or key in in_use}
         return failed | in_use

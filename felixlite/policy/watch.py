@@ -1,18 +1,25 @@
-"""Hears of other programs that change our nftables table, so that what they destroy is written again at once.
+"""Hears of other programs that change what is ours, so that what they destroy is written again at once.
 
-The kernel ends every transaction with a message that names the task which made it; our own transactions are told from
-others' by that (libnftables works inside of this process).  Hooks of iptables are looked at with every resync only.
+nftables, and iptables in its nft flavour: the kernel ends every transaction with a message that names the task which
+made it; our own are told from others' by that (libnftables works inside of this process, iptables-nft-restore in one
+that we started).  Legacy iptables tells nobody; there the size of a table is looked at once a second.
 """
 
 import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from felixlite.policy import ipset
+from felixlite.policy.backend import PolicyTable
+from felixlite.policy.iptables_listing import hooks
+from felixlite.policy.iptables_text import PREFIX
 from felixlite.policy.nftables_text import TABLE
 from felixlite.policy.plan import table_name
+from felixlite.policy.xtables import Sizes, sizes
 
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP = 12, 270, 1, 7
 _SUBSYSTEM, _NEW_GENERATION = 10, 15  # linux/netfilter/nfnetlink.h, nf_tables.h
@@ -49,7 +56,7 @@ class NftablesEvents:
                 if self._changed and not _is_ours(author):
                     self._tell(self._changed)
                 self._changed = set()
-            elif attributes.get(_TABLE_NAME) == TABLE.encode() + b"\0" and body[0] in _FAMILIES:
+            elif body[0] in _FAMILIES and _concerns_us(kind & 0xFF, attributes):
                 self._changed.add(_FAMILIES[body[0]])
 
     def _tell(self, families: set[int]) -> None:
@@ -59,6 +66,54 @@ class NftablesEvents:
     def close(self) -> None:
         if self._socket:
             self._socket.close()
+
+
+def _concerns_us(kind: int, attributes: dict[int, bytes]) -> bool:
+    """Our own table; in the tables of iptables our chains, and rules in the chains that lead to them."""
+    table = attributes.get(_TABLE_NAME, b"").rstrip(b"\0").decode(errors="replace")
+    if table == TABLE:
+        return True
+    if table not in _HOOKED or kind not in _CHAIN_NAME:
+        return False
+    chain = attributes.get(_CHAIN_NAME[kind], b"").rstrip(b"\0").decode(errors="replace")
+    return chain.startswith(PREFIX) or (chain in _HOOKED[table] and kind in _RULES)
+
+
+_RULES = frozenset({6, 8})  # NFT_MSG_NEWRULE, NFT_MSG_DELRULE
+_CHAIN_NAME = {3: 3, 5: 3, 6: 2, 8: 2}  # by message: NFTA_CHAIN_NAME of NFT_MSG_(NEW|DEL)CHAIN, NFTA_RULE_CHAIN
+_HOOKED = {
+    table: frozenset(hook.chain for hook in hooks(insert=True) if hook.table == table)
+    for table in {hook.table for hook in hooks(insert=True)}
+}
+
+
+class LegacyEvents:
+    """Looks at the sizes of the tables of legacy iptables, where one of these policy tables is written there."""
+
+    def __init__(self, touched: Callable[[str], None], tables: Collection[PolicyTable]) -> None:
+        self._touched = touched
+        self._tables = tables
+        self._strange: dict[str, Sizes] = {}  # seen once; our own write may not have been noted yet
+
+    def run(self) -> None:
+        while True:
+            time.sleep(PAUSE)
+            self.look()
+
+    def look(self) -> None:
+        for table in self._tables:
+            known = table.sizes
+            there = sizes(table.family) if known else {}
+            if there == known:
+                self._strange.pop(table.name, None)
+            elif self._strange.get(table.name) == there:
+                del self._strange[table.name]
+                self._touched(table.name)
+            else:
+                self._strange[table.name] = there
+
+
+PAUSE = 1.0
 
 
 def _listening() -> socket.socket | None:
@@ -74,7 +129,7 @@ def _listening() -> socket.socket | None:
 
 
 def _is_ours(task: int) -> bool:
-    return task == os.getpid() or Path(f"/proc/self/task/{task}").exists()
+    return task == os.getpid() or task in ipset.started or Path(f"/proc/self/task/{task}").exists()
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -5,12 +5,16 @@ iptables program honours, and reads first.  Use it from one thread (docs/adr; me
 iptables-restore for chains, and just right for five rules).
 """
 
+import ctypes
 import fcntl
 import os
+import socket
+import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from felixlite.policy.apart import Busy
@@ -38,6 +42,33 @@ def locked() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+Sizes = dict[str, tuple[int, int]]  # table -> (rules, octets)
+
+_GET_INFO = 64  # IPT_SO_GET_INFO, IP6T_SO_GET_INFO
+_INFO = struct.Struct("=32s44xII")  # struct ipt_getinfo: name, hooks and where they begin, num_entries, size
+
+
+def sizes(family: int) -> Sizes:
+    """How large the tables are that we write to; one that is not there is missing. Makes none, takes no lock."""
+    names = Path("/proc/thread-self/net") / ("ip_tables_names" if family == 4 else "ip6_tables_names")
+    there = {"filter", "nat", "raw"} & set(names.read_text().split() if names.exists() else ())
+    if not there:
+        return {}
+    kind, level = (socket.AF_INET, socket.IPPROTO_IP) if family == 4 else (socket.AF_INET6, socket.IPPROTO_IPV6)
+    found: Sizes = {}
+    with socket.socket(kind, socket.SOCK_RAW, socket.IPPROTO_RAW) as asking:
+        for table in sorted(there):
+            buffer = ctypes.create_string_buffer(_INFO.pack(table.encode(), 0, 0), _INFO.size)
+            length = ctypes.c_uint(_INFO.size)
+            if not _libc.getsockopt(asking.fileno(), level, _GET_INFO, buffer, ctypes.byref(length)):
+                _, rules, octets = _INFO.unpack(buffer.raw)
+                found[table] = (rules, octets)
+    return found
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def place(family: int, hooks: Iterable[Hook]) -> None:

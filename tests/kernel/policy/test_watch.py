@@ -1,13 +1,14 @@
-"""The agent hears of others who touch its nftables table, and not of itself."""
+"""The agent hears of others who touch its rules, on every backend, and not of itself."""
 
 import threading
 from queue import Empty, Queue
 
 import pytest
 
+from felixlite.policy.backend import PolicyTable
 from felixlite.policy.nftables import NftablesTable
 from felixlite.policy.plan import Planner
-from felixlite.policy.watch import NftablesEvents
+from felixlite.policy.watch import LegacyEvents, NftablesEvents
 from felixlite.reconcile import merged
 from tests.support.netns import namespace
 from tests.unit.policy.world import inputs, pod
@@ -31,3 +32,47 @@ def test_only_what_others_do_to_our_table_is_heard() -> None:
         assert table.read() != ROWS
         assert not table.upsert(ROWS)
         assert table.read() == ROWS
+
+
+BY_OTHERS = ["-F fl-deny", "-I FORWARD 1 -s 192.0.2.77 -j ACCEPT", "-F"]
+
+
+@pytest.mark.parametrize("change", BY_OTHERS)
+def test_what_others_do_to_our_chains_in_the_nft_flavour_is_heard(change: str) -> None:
+    with namespace("fp") as node:
+        heard: Queue[str] = Queue()
+        events = node.run(NftablesEvents, heard.put)
+        threading.Thread(target=events.run, daemon=True).start()
+        table = PolicyTable(4, "nft")
+        node.run(table.read)
+        assert not node.run(table.upsert, ROWS)
+        node.command("iptables-nft", "-N", "THEIRS")
+        node.command("iptables-nft", "-A", "THEIRS", "-j", "ACCEPT")
+        with pytest.raises(Empty):
+            heard.get(timeout=0.3)
+        node.command("iptables-nft", *change.split())
+        assert heard.get(timeout=10) == "policy/4"
+        assert node.run(table.read) != ROWS
+
+
+@pytest.mark.parametrize("change", BY_OTHERS)
+def test_what_others_do_to_legacy_tables_is_seen(change: str) -> None:
+    with namespace("fp") as node:
+        heard: list[str] = []
+        table = PolicyTable(4, "legacy")
+        events = LegacyEvents(heard.append, [table, PolicyTable(6, "nftables")])
+        node.run(table.read)
+        assert not node.run(table.upsert, ROWS)
+        for _ in range(3):
+            node.run(events.look)
+        assert heard == []
+        node.command("iptables-legacy", *change.split())
+        node.run(events.look)
+        assert heard == []  # it may be our own, not noted yet
+        node.run(events.look)
+        assert heard == ["policy/4"]
+        assert node.run(table.read) != ROWS
+        assert not node.run(table.upsert, ROWS)
+        for _ in range(3):
+            node.run(events.look)
+        assert heard == ["policy/4"]
