@@ -47,6 +47,7 @@ class PolicyLab:
         self.senders: dict[tuple[str, int], socket.socket] = {}
         self.receivers: dict[socket.socket, tuple[str, int, int]] = {}
         self.seen_from: dict[Packet, str] = {}  # the source under which each probe of the last round arrived
+        self.seen_ports: dict[Packet, int] = {}  # and the source's port
         for name, (_, space) in pods.items():
             space.run(self._open, name)
         self.conntrack = node.run(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
@@ -109,7 +110,7 @@ class PolicyLab:
             with suppress(PermissionError):  # the sender's own machine dropped it
                 sender.sendto(_packet(probe, number), (str(probe.destination), 0))
         waiting = {number for number, probe in numbered.items() if probe in expected}
-        found: dict[int, tuple[str, str]] = {}
+        found: dict[int, tuple[str, str, int]] = {}
         deadline = time.monotonic() + PATIENCE
         while True:
             found.update(self._received(0.002 if not waiting - found.keys() else 0.05))
@@ -118,13 +119,14 @@ class PolicyLab:
         found.update(self._received(0.002))
         strangers = found.keys() - numbered.keys()
         assert not strangers, f"{len(strangers)} packets of an earlier round came late"
-        for number, (place, _) in found.items():
+        for number, (place, *_) in found.items():
             assert place == self.by_address[str(numbered[number].destination)]
-        self.seen_from = {numbered[number]: source for number, (_, source) in found.items()}
+        self.seen_from = {numbered[number]: source for number, (_, source, _) in found.items()}
+        self.seen_ports = {numbered[number]: port for number, (*_, port) in found.items()}
         return {numbered[number] for number in found}
 
-    def _received(self, patience: float) -> dict[int, tuple[str, str]]:
-        found: dict[int, tuple[str, str]] = {}
+    def _received(self, patience: float) -> dict[int, tuple[str, str, int]]:
+        found: dict[int, tuple[str, str, int]] = {}
         while True:
             ready, _, _ = select.select(list(self.receivers), [], [], patience)
             if not ready:
@@ -134,7 +136,7 @@ class PolicyLab:
                 for data, source in _drained(receiver):
                     number = _number(data, version, protocol)
                     if number is not None:
-                        found[number] = (name, source)
+                        found[number] = (name, source, _port(data, version))
             patience = 0
 
 
@@ -187,6 +189,12 @@ def _checksum(probe: Packet, data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def _port(data: bytes, version: int) -> int:
+    """The source's port, of protocols that have ports."""
+    inner = data[(data[0] & 15) * 4 :] if version == 4 else data
+    return int.from_bytes(inner[:2], "big")
 
 
 def _number(data: bytes, version: int, protocol: int) -> int | None:

@@ -1,0 +1,213 @@
+"""Next to kube-proxy, Docker, ufw and firewalld: their rules stay, ours decide about pods, services are reached.
+
+The rules are those that these programs write, cut down to what a packet of the test meets.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from felixlite.policy.choice import Backend
+from felixlite.policy.foreign import rewriting_rules
+from tests.support.policylab import PolicyLab
+from tests.support.policyworld import B_TO_A, C_TO_A, POOL, WORLD, Agent, enforces, udp
+
+SERVICE = "10.96.0.10"
+KUBE_PROXY = """\
+*filter
+:KUBE-FORWARD - [0:0]
+:KUBE-SERVICES - [0:0]
+-I FORWARD 1 -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
+-I FORWARD 1 -m conntrack --ctstate NEW -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+-A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
+-A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+:KUBE-SVC-A - [0:0]
+:KUBE-SEP-A - [0:0]
+-I PREROUTING 1 -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-I OUTPUT 1 -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-I POSTROUTING 1 -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m udp --dport 80 -j KUBE-SVC-A
+-A KUBE-SVC-A ! -s 10.65.0.0/16 -d 10.96.0.10/32 -p udp -m udp --dport 80 -j KUBE-MARK-MASQ
+-A KUBE-SVC-A -j KUBE-SEP-A
+-A KUBE-SEP-A -s 10.65.0.1/32 -j KUBE-MARK-MASQ
+-A KUBE-SEP-A -p udp -m udp -j DNAT --to-destination 10.65.0.1:80
+COMMIT
+"""
+KUBE_PROXY_NFTABLES = """\
+table ip kube-proxy {
+    map service-ips {
+        type ipv4_addr . inet_proto . inet_service : verdict
+        elements = { 10.96.0.10 . udp . 80 : goto service-a }
+    }
+    chain mark-for-masquerade { meta mark set meta mark or 0x4000; }
+    chain service-a {
+        ip daddr 10.96.0.10 udp dport 80 ip saddr != 10.65.0.0/16 jump mark-for-masquerade
+        numgen random mod 1 vmap { 0 : goto endpoint-a }
+    }
+    chain endpoint-a {
+        ip saddr 10.65.0.1 jump mark-for-masquerade
+        meta l4proto udp dnat to 10.65.0.1:80
+    }
+    chain services { ip daddr . meta l4proto . th dport vmap @service-ips; }
+    chain nat-prerouting { type nat hook prerouting priority dstnat; policy accept; jump services; }
+    chain masquerading {
+        meta mark & 0x4000 == 0 return
+        meta mark set meta mark xor 0x4000
+        masquerade fully-random
+    }
+    chain nat-postrouting { type nat hook postrouting priority srcnat; policy accept; jump masquerading; }
+}
+"""
+DOCKER = """\
+*filter
+:FORWARD DROP [0:0]
+:DOCKER-USER - [0:0]
+:DOCKER-FORWARD - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-FORWARD
+-A DOCKER-FORWARD -i docker0 -j ACCEPT
+-A DOCKER-USER -s 192.0.2.99/32 -j DROP
+COMMIT
+*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+COMMIT
+"""
+UFW = """\
+*filter
+:FORWARD DROP [0:0]
+:ufw-before-forward - [0:0]
+:ufw-user-forward - [0:0]
+:ufw-reject-forward - [0:0]
+-A FORWARD -j ufw-before-forward
+-A FORWARD -j ufw-reject-forward
+-A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-forward -p icmp -m icmp --icmp-type 8 -j ACCEPT
+-A ufw-before-forward -j ufw-user-forward
+COMMIT
+"""
+FIREWALLD = """\
+table inet firewalld {
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname "lo" accept
+        ct state invalid drop
+        jump filter_FORWARD_POLICIES
+        reject with icmpx admin-prohibited
+    }
+    chain filter_FORWARD_POLICIES { iifname "cali*" accept; oifname "cali*" accept; }
+}
+"""
+OTHERS = {"kube-proxy": KUBE_PROXY, "Docker": DOCKER, "ufw": UFW}
+
+
+def flavour(backend: Backend) -> str:
+    return "legacy" if backend == "legacy" else "nft"
+
+
+@contextmanager
+def iptables(lab: PolicyLab, backend: Backend, text: str) -> Iterator[None]:
+    """Somebody's rules, in the iptables of this host."""
+    program = f"iptables-{flavour(backend)}"
+    before = lab.node.command(f"{program}-save")
+    lab.node.command(f"{program}-restore", "--noflush", stdin=text)
+    try:
+        yield
+    finally:
+        lab.node.command(program, "-P", "FORWARD", "ACCEPT")
+        for table in ("filter", "nat"):
+            lab.node.command(program, "-t", table, "-F")
+            lab.node.command(program, "-t", table, "-X")
+        lab.node.command(f"{program}-restore", stdin=before)
+
+
+@contextmanager
+def nft(lab: PolicyLab, text: str, *table: str) -> Iterator[None]:
+    lab.node.command("nft", "-f", "-", stdin=text)
+    try:
+        yield
+    finally:
+        lab.node.command("nft", "delete", "table", *table)
+
+
+def reaches_the_service_as_itself(lab: PolicyLab) -> bool:
+    """B gets to A by the service's address and under its own; C does not, for A's policy is asked about A."""
+    lab.by_address[SERVICE] = "a"
+    from_b, from_c = udp("10.65.0.2", SERVICE), udp("10.65.0.3", SERVICE)
+    found = lab.arrived([from_b, from_c], [from_b])
+    return found == {from_b} and lab.seen_from == {from_b: "10.65.0.2"}
+
+
+def test_a_service_of_kube_proxy_in_iptables_mode(lab: PolicyLab, agent: Agent, backend: Backend) -> None:
+    with iptables(lab, backend, KUBE_PROXY):
+        agent.converge(WORLD)
+        assert reaches_the_service_as_itself(lab)
+        assert enforces(lab)
+        assert list(lab.node.run(rewriting_rules, [POOL.cidr])) == []
+
+
+def test_a_service_of_kube_proxy_in_nftables_mode(lab: PolicyLab, agent: Agent) -> None:
+    with nft(lab, KUBE_PROXY_NFTABLES, "ip", "kube-proxy"):
+        agent.converge(WORLD)
+        assert reaches_the_service_as_itself(lab)
+        assert enforces(lab)
+
+
+def test_kube_proxy_that_puts_itself_in_front_does_not_open_anything(
+    lab: PolicyLab, agent: Agent, backend: Backend
+) -> None:
+    """It comes after us; the next look brings our jumps back to the top. On nftables there is nothing to bring back."""
+    agent.converge(WORLD)
+    with iptables(lab, backend, KUBE_PROXY):
+        assert enforces(lab)
+        agent.reconciler.distrust()
+        agent.converge(WORLD)
+        assert enforces(lab)
+        assert reaches_the_service_as_itself(lab)
+        assert agent.differences(WORLD) == {}
+
+
+@pytest.mark.parametrize("who", ["Docker", "ufw"])
+def test_pods_get_through_where_the_host_forwards_nothing(
+    lab: PolicyLab, agent: Agent, backend: Backend, who: str
+) -> None:
+    with iptables(lab, backend, OTHERS[who]):
+        agent.converge(WORLD)
+        # what iptables drops, only iptables can let through; backend.choose() takes it on such a host
+        passing = {B_TO_A} if backend != "nftables" else set()
+        assert lab.arrived([B_TO_A, C_TO_A], passing) == passing
+
+
+def test_next_to_firewalld_that_trusts_the_pods_interfaces(lab: PolicyLab, agent: Agent) -> None:
+    with nft(lab, FIREWALLD, "inet", "firewalld"):
+        agent.converge(WORLD)
+        assert enforces(lab)
+
+
+@pytest.mark.parametrize("who", OTHERS)
+def test_their_rules_are_the_same_after_us(lab: PolicyLab, agent: Agent, backend: Backend, who: str) -> None:
+    with iptables(lab, backend, OTHERS[who]):
+        before = rules(lab, backend)
+        agent.converge(WORLD)
+        assert rules(lab, backend) == before
+        lab.apply(agent.reconciler, {"policy/4": ({},), "policy/6": ({},)})
+        assert rules(lab, backend) == before
+
+
+def rules(lab: PolicyLab, backend: Backend) -> list[str]:
+    saved = lab.node.command(f"iptables-{flavour(backend)}-save").splitlines()
+    return [line for line in saved if line.startswith("-A") and "fl-" not in line]
