@@ -181,7 +181,9 @@ class Loop:
         began = self._clock()
         changes, waiting = _gathered(work)
         before, self.snapshot = self.snapshot, fold(self.snapshot, changes)
-        if self._is_old_news(work, waiting, before) and began < self._next_resync:
+        if self.last_round and self._is_old_news(work, before) and began < self._next_resync:
+            for done in waiting:
+                done.set_result(self.last_round)
             return
         if began >= self._next_resync:
             self._next_resync = began + self.resync_every
@@ -204,13 +206,13 @@ class Loop:
             done.set_result(told)
         self._report(told, self.snapshot)
 
-    def _is_old_news(
-        self, work: "Sequence[_Fold | _Touched | None]", waiting: "Sequence[Future[Round]]", before: Snapshot
-    ) -> bool:
-        """It changes nothing and nobody waits for it: mostly the watch that echoes what this node has written itself."""
-        if not self.rounds or not work or waiting or self.snapshot is not before:
+    def _is_old_news(self, work: "Sequence[_Fold | _Touched | None]", before: Snapshot) -> bool:
+        """It changes nothing: mostly an echo of what this node has done itself, and then the last round's word holds.
+        Not for who waits while something is still to be tried again, and not for who asks for a round (no changes)."""
+        if not work or self.snapshot is not before:
             return False
-        return all(isinstance(message, _Fold) for message in work)
+        settled = self.reconciler.settled
+        return all(isinstance(m, _Fold) and (not m.done or (settled and m.changes)) for m in work)
 
     def _fail_the_waiting(self, messages: "Sequence[_Fold | _Touched | _Ask | None]") -> None:
         for message in messages:

@@ -57,6 +57,8 @@ def collect(facts: Facts, memory: Memory, now: float, grace: float = GRACE) -> t
     decisions = []
     for code, fix, reason, at_once in _suspicions(facts):
         suspicion = Suspicion(code, fix)
+        if suspicion in remembered:
+            continue  # one repair for all that is wrong with a handle
         since = remembered[suspicion] = memory.get(suspicion, now)
         if at_once or (grace > 0 and now - since >= grace):
             decisions.append(Decision(code, fix, reason))

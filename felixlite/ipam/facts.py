@@ -30,6 +30,11 @@ class Endpoint:
     container: str
     addresses: tuple[Address, ...]
 
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What a block says of the holder of its addresses."""
+        return {"namespace": self.namespace, "pod": self.pod, "node": self.node}
+
     def __str__(self) -> str:
         return f"WorkloadEndpoint {self.namespace}/{self.name}"
 

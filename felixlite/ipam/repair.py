@@ -64,8 +64,7 @@ class Repair:
             case fixes.FreeAddress():
                 return self._free(fix)
             case fixes.Occupy(address, endpoint, handle, size):
-                about = {"namespace": endpoint.namespace, "pod": endpoint.pod, "node": endpoint.node}
-                return self._occupy(address, endpoint.node, blocks.holding(handle, about), size)
+                return self._occupy(address, endpoint.node, blocks.holding(handle, endpoint.attributes), size)
             case fixes.OccupyTunnel(address, node, handle, kind):
                 return self._occupy(address, node, blocks.holding(handle, {"node": node, "type": kind}), 0)
             case _:
@@ -209,8 +208,7 @@ def holders_in(facts: Facts, cidr: Prefix) -> Iterator[tuple[Address, Attribute]
     for address, endpoints in facts.endpoints.items():
         if cidr.holds(address):
             endpoint = endpoints[0]
-            about = {"namespace": endpoint.namespace, "pod": endpoint.pod, "node": endpoint.node}
-            yield address, blocks.holding(handle_of_endpoint(facts, endpoint), about)
+            yield address, blocks.holding(handle_of_endpoint(facts, endpoint), endpoint.attributes)
     for address, use in facts.tunnels.items():
         if cidr.holds(address):
             yield address, blocks.holding(use.handle, {"node": use.node, "type": use.tunnel.type})

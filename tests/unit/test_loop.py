@@ -157,7 +157,7 @@ def test_a_spared_row_stays_until_it_is_no_longer_spared(table, clock):
     assert table.rows == {}
 
 
-def test_news_that_change_nothing_are_no_round_unless_somebody_waits_for_one(loop, table):
+def test_news_that_change_nothing_are_no_round(loop, table):
     loop.put([Put("bgp_peers", "a", 1), InSync("store")])
     loop.step(0)
     reads = table.reads
@@ -168,6 +168,17 @@ def test_news_that_change_nothing_are_no_round_unless_somebody_waits_for_one(loo
 
     done = loop.submit([Put("bgp_peers", "a", 1)])
     loop.step(0)
+    assert done.result(0).number == 1
+
+
+def test_who_waits_while_something_fails_gets_a_round(loop, table, monkeypatch):
+    monkeypatch.setattr(table, "upsert", lambda items: {key: OSError("no") for key in items})
+    loop.put([Put("bgp_peers", "a", 1), InSync("store")])
+    loop.step(0)
+
+    done = loop.submit([])
+    loop.step(0)
+
     assert done.result(0).number == 2
 
 
