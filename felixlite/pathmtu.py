@@ -58,7 +58,7 @@ class Verdict:
 class Echoes:
     """Sends echoes and waits for what comes back. Use as a context manager."""
 
-    def __init__(self, patience: float = 0.5) -> None:
+    def __init__(self, patience: float = 0.25) -> None:
         self.patience = patience
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         self._socket.setsockopt(socket.IPPROTO_IP, _MTU_DISCOVER, _PROBE)

@@ -111,11 +111,12 @@ def ways_to(others: list[Node]) -> Iterator[Way]:
         names = {link.index: name for name, link in links.items()}
         addresses = [(names[a.link], str(a.address)) for a in every_address(host) if a.link in names]
     for node in others:
-        own = node.address(4)
-        for address in (own, node.ipip_address, node.vxlan_address):
+        examined = set[str]()  # two addresses behind the same link are one way
+        for address in (node.address(4), node.ipip_address, node.vxlan_address):
             source = source_of(address) if isinstance(address, IPv4Address) else None
             link = link_of(source, addresses) if source else ""
-            if isinstance(address, IPv4Address) and link in links:
+            if isinstance(address, IPv4Address) and link in links and link not in examined:
+                examined.add(link)
                 yield Way(node.name, address, link, links[link].mtu)
 
 
