@@ -27,6 +27,8 @@ def tour(name: str, no_pause: bool, markdown: bool) -> None:
         click.echo("`felixlite lab tour --markdown`; without the option it walks with you.")
     for number, step in enumerate(STEPS, 1):
         _head(number, step, markdown=markdown)
+        if step.meanwhile:
+            click.echo(f"\nMeanwhile, in another terminal: `felixlite lab {step.meanwhile.format(**names)}`")
         for shown in walked(lab, step, names):
             _command(shown, markdown=markdown)
         if not (no_pause or markdown) and number < len(STEPS):

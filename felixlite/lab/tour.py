@@ -32,7 +32,7 @@ class Step:
     title: str
     look: str
     commands: tuple[str, ...]  # what stands behind `felixlite lab`
-    meanwhile: str = ""  # runs beside the last command
+    meanwhile: str = ""  # runs beside the commands, until they are done
     then: str = ""  # wait until a route of n1 says so, before the last command
 
 
@@ -72,21 +72,21 @@ STEPS = (
         "IPIP on the wire",
         "Outside, node to node; inside, pod to pod, one header each. 20 bytes are the whole cost.",
         ("capture n1 --decap --ip {n2a} -c 2",),
-        meanwhile="exec n1-a -- ping -c 20 -i 0.3 {n2a}",
+        meanwhile="exec n1-a -- ping -i 0.3 {n2a}",
     ),
     Step(
         "Never: the same packets without a tunnel",
         "The pool is edited; no agent restarts, no packet is lost. Now the router must know the blocks: it does, "
         "from BGP.",
         (edit({"ipipMode": "Never"}), "exec n1 -- ip route show proto 80", "capture n1 --decap --ip {n2a} -c 2"),
-        meanwhile="exec n1-a -- ping -c 20 -i 0.3 {n2a}",
+        meanwhile="exec n1-a -- ping -i 0.3 {n2a}",
         then="{block2} via 10.0.1.1 dev eth0",
     ),
     Step(
         "VXLAN",
         "As flannel does it by default: a UDP packet of 50 bytes more around everything, the same subnet or not.",
         (edit({"vxlanMode": "Always"}), "exec n1 -- ip route show proto 80", "capture n1 --decap --ip {n2a} -c 2"),
-        meanwhile="exec n1-a -- ping -c 20 -i 0.3 {n2a}",
+        meanwhile="exec n1-a -- ping -i 0.3 {n2a}",
         then="dev vxlan.calico",
     ),
     Step(
@@ -100,7 +100,7 @@ STEPS = (
         "To other pods a pod is itself. Whoever is outside of all pools cannot answer to a pod's address, and sees the "
         "node's. That is `natOutgoing`.",
         ("capture r1 -i out --ip 203.0.113.100 -c 2",),
-        meanwhile="exec n1-a -- ping -c 20 -i 0.3 203.0.113.100",
+        meanwhile="exec n1-a -- ping -i 0.3 203.0.113.100",
     ),
     Step(
         "Policy",
