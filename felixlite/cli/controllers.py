@@ -18,22 +18,30 @@ log = logging.getLogger("felixlite")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address of the metrics server.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), default=9094, show_default=True, help="0: none.")
 @click.option("--lease-seconds", type=click.FloatRange(1), default=15.0, show_default=True, help="Of a silent holder.")
+@click.option(
+    "--kubernetes", metavar="URL", default="", help="With another store: copy labels and the end of Nodes from there."
+)
 @store_option
 @click.pass_obj
-def controllers(session: Session, identity: str, metrics_host: str, metrics_port: int, lease_seconds: float) -> None:
-    """Collect leaked addresses, what deleted nodes left, and spare blocks. Several may run: one of them acts.
+def controllers(
+    session: Session, identity: str, metrics_host: str, metrics_port: int, lease_seconds: float, kubernetes: str
+) -> None:
+    """Collect leaked addresses and what deleted nodes left; judge pools; end pools and tiers. Several may run: one acts.
 
     \b
     felixlite controllers --store etcd://10.0.0.1:2379
+    felixlite controllers --store etcd://10.0.0.1:2379 --kubernetes kubernetes://
 
     Each decision is one line of the log, with its reason. KubeControllersConfiguration `default` sets
     controllers.node.leakGracePeriod (15m; 0s: leaked addresses are left to `felixlite ipam check`).
     """
     from felixlite.controllers.team import Team
+    from felixlite.datastore import connect
     from felixlite.health import HttpPages, metrics_text
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    team = Team(session.store, identity or f"{socket.gethostname()}-{os.getpid()}", _tell, lease_seconds)
+    theirs = connect(kubernetes) if kubernetes else None
+    team = Team(session.store, identity or f"{socket.gethostname()}-{os.getpid()}", _tell, lease_seconds, theirs)
 
     def stop(*_: Any) -> None:
         team.stop()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from felixlite.controllers.lease import Lease
-from felixlite.datastore.store import Deleted, Store, Watch
+from felixlite.datastore.store import Store, Watch
 from felixlite.errors import FelixliteError, StoreError
 
 
@@ -103,16 +103,23 @@ class Runner:
                 return
 
 
-class Deletions:
-    """Calls `tell` when objects of a kind are deleted. A thread; a watch that breaks is opened again."""
+class Watching:
+    """Calls `tell` when objects of a kind are written or deleted. A thread; a watch that breaks is opened again."""
 
-    def __init__(self, store: Store, kind: str, tell: Callable[[], None], patience: float = PATIENCE) -> None:
-        self.store, self.kind, self.tell, self.patience = store, kind, tell, patience
+    def __init__(
+        self,
+        store: Store,
+        kind: str,
+        events: tuple[type, ...],
+        tell: Callable[[], None],
+        patience: float = PATIENCE,
+    ) -> None:
+        self.store, self.kind, self.events, self.tell, self.patience = store, kind, events, tell, patience
         self._stopped = threading.Event()
         self._watch: Watch | None = None
 
     def start(self) -> None:
-        threading.Thread(target=self.run, name=f"deletions of {self.kind}", daemon=True).start()
+        threading.Thread(target=self.run, name=f"watch of {self.kind}", daemon=True).start()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -131,5 +138,5 @@ class Deletions:
         with self.store.watch(self.kind, self.store.list(self.kind).revision) as watch:
             self._watch = watch
             for event in watch:
-                if isinstance(event, Deleted):
+                if isinstance(event, self.events):
                     self.tell()

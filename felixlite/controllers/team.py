@@ -4,19 +4,40 @@ import threading
 from collections.abc import Sequence
 
 from felixlite.controllers.addresses import AddressCollection
+from felixlite.controllers.kubenodes import KubernetesNodes
 from felixlite.controllers.lease import DURATION, Lease
-from felixlite.controllers.runner import Deletions, Runner, Tell
-from felixlite.datastore.store import Store
+from felixlite.controllers.pools import Pools
+from felixlite.controllers.runner import Controller, Runner, Tell, Watching
+from felixlite.controllers.tiers import Tiers
+from felixlite.datastore.store import Changed, Deleted, Store
 from felixlite.health import Sample
 
 NAME = "felixlite-controllers"
 
 
 class Team:
-    def __init__(self, store: Store, identity: str, tell: Tell, lease_seconds: float = DURATION) -> None:
-        self.addresses = AddressCollection(store)
-        self.runner = Runner([self.addresses], Lease(store, NAME, identity, lease_seconds), tell)
-        self._deletions = Deletions(store, "Node", lambda: self.runner.hurry(self.addresses.name))
+    """`kubernetes`: whose Nodes are to be copied into a store that is not Kubernetes."""
+
+    def __init__(
+        self,
+        store: Store,
+        identity: str,
+        tell: Tell,
+        lease_seconds: float = DURATION,
+        kubernetes: Store | None = None,
+    ) -> None:
+        self.addresses, pools, tiers = AddressCollection(store), Pools(store), Tiers(store)
+        nodes = [KubernetesNodes(store, kubernetes)] if kubernetes else []
+        everybody: list[Controller] = [self.addresses, pools, tiers, *nodes]
+        self.runner = Runner(everybody, Lease(store, NAME, identity, lease_seconds), tell)
+        self._watching = [
+            Watching(store, "Node", (Deleted,), lambda: self.runner.hurry(self.addresses.name)),
+            Watching(store, "IPPool", (Changed, Deleted), lambda: self.runner.hurry(pools.name)),
+            Watching(store, "Tier", (Changed,), lambda: self.runner.hurry(tiers.name)),
+        ]
+        if kubernetes:
+            hurry = lambda: self.runner.hurry(nodes[0].name)  # noqa: E731  as above
+            self._watching.append(Watching(kubernetes, "Node", (Changed, Deleted), hurry))
         self._ended = threading.Event()
 
     @property
@@ -29,9 +50,11 @@ class Team:
 
     def run(self) -> None:
         """Until stopped; then the lease is free for the next one at once."""
-        self._deletions.start()
+        for one in self._watching:
+            one.start()
         self.runner.run()
-        self._deletions.stop()
+        for one in self._watching:
+            one.stop()
         self._ended.set()
 
     def stop(self, patience: float = 0.0) -> None:

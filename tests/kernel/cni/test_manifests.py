@@ -2,16 +2,24 @@
 
 import os
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 
+from felixlite.controllers.team import Team
+from felixlite.datastore import connect
 from felixlite.datastore.store import Key
-from tests.support.apiserver import apiserver
+from felixlite.ipam.assign import Request
+from felixlite.ipam.store import Ipam
+from tests.support.apiserver import ApiServer, apiserver
 from tests.support.cni import eventually, pod
 from tests.support.kubernode import NODE, KubernetesNode, kubernetes_node
 from tests.support.manifests import OVERLAYS, ROOT, Right, base, built, one, rights, used
+from tests.support.store_contract import document
 
 TUNNEL = Key("IPAMHandle", "ipip-tunnel-addr-n1")
 POOL = Key("IPPool", "default-ipv4-ippool")
@@ -21,6 +29,8 @@ CALICO = "crd.projectcalico.org"
 # what only some runs need, and when
 SOMETIMES = {
     Right(CALICO, "ipamconfigs", "get"),  # an assignment before everything is listed for the first time
+    Right(CALICO, "ipamhandles", "update"),  # by the controllers: a handle with addresses in several blocks
+    Right(CALICO, "ippools/status", "update"),  # where the status is a resource of its own, unlike in our own server
     Right(CALICO, "blockaffinities", "get"),  # every block is taken: an idle one of another node is taken over
 }
 
@@ -68,6 +78,55 @@ def test_the_agent_may_do_exactly_what_it_does(plugins: dict[str, bytes]) -> Non
     allowed = rights(base(), "felixlite-node")
     assert sorted(done - allowed) == []
     assert sorted(allowed - done - SOMETIMES) == []
+
+
+def test_the_controllers_may_do_exactly_what_they_do() -> None:
+    tier = Key("Tier", "security")
+    with apiserver() as server:
+        for name in ("n1", "n2"):
+            key = Key("Node", name)
+            server.store.create(key, {**document(key), "spec": {"bgp": {"ipv4Address": f"192.0.2.{name[1]}/24"}}})
+        server.store.create(POOL, document(POOL, cidr="10.9.0.0/16", nodeSelector="all()"))
+        server.store.create(tier, document(tier, order=1))
+        nodes = {name: Ipam(server.store, name) for name in ("n1", "n2")}
+        for name, ipam in nodes.items():
+            ipam.assign(Request(f"k8s-pod-network.{name}", {"node": name, "pod": name, "namespace": "default"}, v4=1))
+        with controllers(server):
+            eventually(lambda: finalizers_of(server, POOL) and finalizers_of(server, tier))
+            server.store.delete(Key("Node", "n1"))
+            eventually(lambda: len(server.store.list("BlockAffinity").entries) == 1)
+
+            for path in ("ippools/default-ipv4-ippool", "tiers/security"):
+                assert server.ask("DELETE", f"/apis/{CALICO}/v1/{path}")[0] in (200, 202)
+            eventually(lambda: server.store.get(tier) is None)
+            eventually(lambda: "Terminating" in str(server.store.get(POOL)))
+            nodes["n2"].release_handle("k8s-pod-network.n2")
+            eventually(lambda: server.store.get(POOL) is None)
+        done = used(server.audited, ["leases"])
+    allowed = rights(base(), "felixlite-controllers")
+    ours = {right for right in done if right.resource not in ("ippools", "tiers") or right.verb != "delete"}
+    assert sorted(ours - allowed) == []
+    assert sorted(allowed - ours - SOMETIMES) == []
+
+
+def finalizers_of(server: ApiServer, key: Key) -> list[str]:
+    entry = server.store.get(key)
+    return list(entry.document["metadata"].get("finalizers") or ()) if entry else []
+
+
+@contextmanager
+def controllers(server: ApiServer) -> Iterator[None]:
+    """With the identity that the API server gives everybody; what they may do is compared afterwards."""
+    store = connect(f"kubernetes://{server.kubeconfig}")
+    team = Team(store, "me", lambda _: None, lease_seconds=3.0)
+    thread = threading.Thread(target=team.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        team.stop()
+        thread.join(20)
+        store.close()
 
 
 CONFINE = """

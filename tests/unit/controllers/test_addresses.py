@@ -2,9 +2,9 @@ import queue
 
 from felixlite.controllers.addresses import SETTINGS, AddressCollection
 from felixlite.controllers.lease import Lease
-from felixlite.controllers.runner import Deletions, Event, Runner
+from felixlite.controllers.runner import Event, Runner, Watching
 from felixlite.datastore.memory import MemoryStore
-from felixlite.datastore.store import Key
+from felixlite.datastore.store import Deleted, Key
 from felixlite.errors import Compacted, Unreachable
 from tests.unit.ipam.cluster import Cluster
 from tests.unit.ipam.world import wants
@@ -122,7 +122,7 @@ def test_a_deletion_is_told_and_a_watch_that_breaks_is_opened_again():
 
     store, told = Breaking(), queue.SimpleQueue()
     store.create(Key("Node", "n1"), {})
-    deletions = Deletions(store, "Node", lambda: told.put(store.get(Key("Node", "n1")) is None), patience=0)
+    deletions = Watching(store, "Node", (Deleted,), lambda: told.put(store.get(Key("Node", "n1")) is None), patience=0)
     deletions.start()
     assert told.get(timeout=10) is False  # the watch broke: look
     store.delete(Key("Node", "n1"))
