@@ -1,6 +1,6 @@
 """What comes in the body of a request: an object, options, a patch. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -14,8 +14,29 @@ from felixlite.errors import FelixliteError
 from felixlite.model import patch
 from felixlite.yamltext import values
 
+DEEPEST, MOST_VALUES = 100, 2_000_000
+
 
 def body(request: Request) -> Any:
+    """Refused if it is nested so deeply, or (YAML's references) so large, that whoever reads it would suffer."""
+    found = _read(request)
+    waiting, count = [(found, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if depth > DEEPEST or count > MOST_VALUES:
+            raise Refused(400, f"the body is nested more than {DEEPEST} times, or has more than {MOST_VALUES} values")
+        waiting.extend((below, depth + 1) for below in _inside(value))
+    return found
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _read(request: Request) -> Any:
     if not request.body:
         raise Refused(400, "the body is empty; it must be an object")
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip() or JSON

@@ -5,7 +5,7 @@ they are read here.  With `permissive`, custom resources are taken as they come,
 agents have to live with those as well.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -33,12 +33,41 @@ class Judgement:
 
 def of_this_resource(served: Served, wire: object) -> Document:
     """The body of a request as an object of the resource it was sent to."""
-    if not isinstance(wire, dict) or not isinstance(wire.get("metadata", {}), dict):
+    if not isinstance(wire, dict) or not isinstance(wire.get("metadata") or {}, dict):
         raise Refused(400, "the body must be an object with apiVersion, kind and metadata")
+    for path, is_right, words in _shapes(served, wire):
+        if not is_right:
+            raise Refused(400, f"{served.kind} in version {served.version!r} cannot be handled: {path} must be {words}")
     for name, wanted in (("apiVersion", served.api_version), ("kind", served.kind)):
         if wire.get(name, wanted) != wanted:
             raise Refused(400, f"{name} in the body is {wire[name]!r}; this resource's is {wanted!r}")
     return {"apiVersion": served.api_version, "kind": served.kind, **wire, "metadata": dict(wire.get("metadata") or {})}
+
+
+def _shapes(served: Served, wire: Document) -> Iterator[tuple[str, bool, str]]:
+    """What everything here reads of any object without asking again."""
+    metadata = wire.get("metadata") or {}
+    for name in ("name", "generateName", "namespace", "uid", "resourceVersion"):
+        yield f"metadata.{name}", isinstance(metadata.get(name) or "", str), "a text"
+    for name in ("labels", "annotations"):
+        found = metadata.get(name) or {}
+        texts = isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
+        yield f"metadata.{name}", texts, "a mapping of texts"
+    finalizers = metadata.get("finalizers") or []
+    yield (
+        "metadata.finalizers",
+        isinstance(finalizers, list) and all(isinstance(f, str) for f in finalizers),
+        "a list of texts",
+    )
+    if served.model is None:
+        for name in ("spec", "status"):
+            yield name, isinstance(wire.get(name) or {}, dict), "a mapping"
+    if served.form is Form.NODE:
+        yield "status.addresses", _mappings((wire.get("status") or {}).get("addresses")), "a list of mappings"
+
+
+def _mappings(found: object) -> bool:
+    return found is None or (isinstance(found, list) and all(isinstance(one, dict) for one in found))
 
 
 def pruned(served: Served, document: Document, field_validation: str) -> tuple[Document, list[str]]:
