@@ -386,6 +386,7 @@ class Agent:
         yield from samples(self.loop, self.totals, self.source.health.lists, self.log.errors)
         yield from self.answers.samples()
         yield from self.timings.samples()
+        yield from carriers.samples(self.reconciler.tables)
         if self.controllers and self.controllers.leads:
             yield from self.controllers.samples()
             return

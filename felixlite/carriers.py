@@ -2,9 +2,10 @@
 which do not know each other: ipip/ has the programs and the process, kernel/ the links and classifiers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from felixlite.health import Sample
 from felixlite.ipip import ebpf
 from felixlite.ipip.carrier import Choice, choose
 from felixlite.ipip.plan import Carrier
@@ -17,6 +18,15 @@ from felixlite.reconcile import Table
 
 def chosen(host: Host, wanted: str = "Auto") -> Choice:
     return choose(lambda: has_ipip(host), ebpf.works, wanted)
+
+
+def samples(tables: Iterable[Table[Any, Any]]) -> Iterator[Sample]:
+    """What the programs counted, for whoever looks at metrics."""
+    for table in tables:
+        if isinstance(table, ebpf.Ends):
+            for what, count in table.programs.counters().items():
+                meaning = "Packets that the eBPF tunnel met; all but sent, received and rerouted were left or dropped."
+                yield Sample("felixlite_ipip_packets", count, meaning, (("what", what),), kind="counter")
 
 
 def tables(host: Host, carrier: Carrier, touched: Callable[[str], None]) -> list[Table[Any, Any]]:

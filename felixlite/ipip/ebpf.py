@@ -74,8 +74,10 @@ class Programs:
         self._maps, self._loaded = {}, {}
 
     def counters(self) -> dict[str, int]:
-        """Packets since the maps were made, over all processors."""
-        kept = self.maps[programs.COUNTERS_MAP]
+        """Packets since the maps were made, over all processors; nothing before that. Also for other threads."""
+        kept = self._maps.get(programs.COUNTERS_MAP)
+        if kept is None:
+            return {}
         values = (kept[struct.pack("=I", number)] for number in range(len(programs.COUNTERS)))
         return {
             name: sum(struct.unpack(f"={len(value) // 8}Q", value))

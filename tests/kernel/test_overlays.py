@@ -2,11 +2,14 @@
 
 import re
 import socket
+import struct
 import threading
 
 import pytest
 
+from felixlite.carriers import samples
 from felixlite.ipip.plan import Carrier
+from felixlite.pathmtu import checksum
 from tests.support.overlays import pool
 from tests.support.sniff import pinging, seen
 from tests.support.stations import stations
@@ -63,7 +66,8 @@ def test_a_restarted_agent_finds_the_programs_and_their_maps_again_and_no_packet
                     lan.step(name)
         counters = lan.stations["n2"].programs.counters()
 
-        assert counters["received"] > 10
+        told = {sample.labels: sample.value for sample in samples(lan.stations["n2"].reconciler.tables)}
+        assert told[(("what", "received"),)] == counters["received"] > 10
         assert counters["unknown sender"] == counters["no route"] == counters["no room"] == 0
 
 
@@ -159,6 +163,26 @@ def test_twenty_switches_lose_no_packet(reverse_path_check):
 
         sends = lan.nodes["n1"].sends
     assert sends == {"ipip"}
+
+
+def test_ipip_with_options_in_its_outer_header_arrives():
+    with stations(EBPF, modes(ipip="Always")) as lan:
+        lan.converge()
+        arrived = lan.pods["n2"].run(datagrams)
+        with arrived, lan.spaces["n1"].run(socket.socket, socket.AF_INET, socket.SOCK_RAW, 4) as raw:
+            raw.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([1, 1, 1, 0]))  # no operation, end of list
+            raw.sendto(udp_packet("10.65.1.10", lan.pod_address("n2"), arrived.getsockname()[1]), ("192.168.50.2", 0))
+
+            assert arrived.recv(64) == b"with options"
+
+
+def udp_packet(source, target, port, payload=b"with options"):
+    """Without a UDP checksum, which IPv4 allows."""
+    udp = struct.pack("!HHHH", 9, port, 8 + len(payload), 0) + payload
+    head = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, *map(socket.inet_aton, (source, target))
+    )
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + udp
 
 
 def test_ipip_from_a_stranger_is_left_alone():

@@ -94,3 +94,32 @@ def test_tunl0_loses_its_address_and_stays_when_no_pool_needs_it_any_more(lan):
     tunl0 = lan.spaces["n1"].ip("address show tunl0")
     assert "inet " not in tunl0
     assert "tunl0" in tunl0
+
+
+def test_the_programs_work_on_uplinks_with_a_vlan_tag_and_without_a_link_header():
+    """One after the other on the same nodes: an uplink that changes is followed."""
+    with stations([Carrier.EBPF, Carrier.KERNEL], modes(ipip="Always")) as made:
+        for move in (to_a_vlan, to_gre):
+            for number, name in enumerate(("n1", "n2"), 1):
+                move(made.spaces[name], number)
+            made.converge(rounds=2)
+            made.ping("n1", "n2", "-c", "1", "-s", "1200")
+
+        counters = made.stations["n1"].programs.counters()
+        assert (counters["sent"], counters["received"]) == (2, 2)
+
+
+def to_a_vlan(space, number):
+    space.ip(f"address delete 192.168.50.{number}/24 dev eth0")
+    space.ip("link add link eth0 name eth0.7 type vlan id 7")
+    space.ip("link set eth0.7 up")
+    space.ip(f"address add 192.168.50.{number}/24 dev eth0.7")
+
+
+def to_gre(space, number):
+    """As a stand-in for all links that carry bare IP packets."""
+    space.ip("link delete eth0.7")
+    space.ip(f"address add 172.30.0.{number}/24 dev eth0")
+    space.ip(f"link add up0 type gre local 172.30.0.{number} remote 172.30.0.{3 - number}")
+    space.ip("link set up0 up mtu 1450")
+    space.ip(f"address add 192.168.50.{number}/24 dev up0")
