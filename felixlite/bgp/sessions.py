@@ -110,7 +110,7 @@ class Sessions:
             for session in self._of_row(key):
                 if session.address in self.rib.sources:
                     self.rib.adjust(session.address, row)
-                    self._check_limit(session)
+                    self._check_limit(session, now)
 
     def drop(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -257,8 +257,9 @@ class Sessions:
         try:
             update = decoder.decode(body)
         except Malformed as error:
-            session.error, session.ended = f"sent: UPDATE refused: {error}", True
+            self._shut(session, f"sent: UPDATE refused: {error}", now)
             self._order("teardown", session, code=UPDATE_ERROR, subcode=error.subcode)
+            self._damp(session, now)
             return
         if update.withdrawn:
             rib.withdraw(key, update.withdrawn)
@@ -270,7 +271,7 @@ class Sessions:
         if update.end_of_rib is not None:
             self._end_of_rib(session, update.end_of_rib)
         elif update.announced:
-            self._check_limit(session)
+            self._check_limit(session, now)
 
     def _end_of_rib(self, session: Session, family: int) -> None:
         """RFC 4724 4.2: what was not told again is gone. A peer that itself restarts, and told nothing, is not ready."""
@@ -290,18 +291,18 @@ class Sessions:
         if session.told.issuperset(session.families):
             session.stale_until, session.we_restarted = None, False
 
-    def _check_limit(self, session: Session) -> None:
-        if not self.rib.over_limit(session.address):
-            return
-        most = self.rows[session.row].max_prefixes
+    def _check_limit(self, session: Session, now: float) -> None:
+        if self.rib.over_limit(session.address):
+            most = self.rows[session.row].max_prefixes
+            words = f"sent: cease: more than {most} prefixes; the session stays shut for {LEAK_HOLD:.0f} s"
+            self._shut(session, words, now)
+            self._order("hold", session, seconds=LEAK_HOLD, code=CEASE, subcode=CEASE_PREFIXES)
+
+    def _shut(self, session: Session, words: str, now: float) -> None:
+        """By us: what it told is forgotten at once, and what it says until it is gone is not heard."""
         self.rib.forget(session.address)
-        session.decoder, session.stale_until = None, None
-        session.error = session.lost = (
-            f"sent: cease: more than {most} prefixes; the session stays shut for {LEAK_HOLD:.0f} s"
-        )
-        session.ended = True
-        session.flaps += 1
-        self._order("hold", session, seconds=LEAK_HOLD, code=CEASE, subcode=CEASE_PREFIXES)
+        self._ended(session, words, now)
+        session.stale_until, session.ended = None, True
 
     def _order(self, do: str, session: Session, **members: object) -> None:
         self.orders.append(Order(do, {"peer": session.address, **members}))

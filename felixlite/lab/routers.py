@@ -60,13 +60,18 @@ class Router:
         world.kill(self.pids)
 
 
-def start(kind: RouterKind, namespace: str, directory: Path, configuration: str, fib: bool = True) -> Router:
-    """Start and wait until it answers. `fib`: put routes into the kernel (GoBGP never does)."""
+def start(
+    kind: RouterKind, namespace: str, directory: Path, configuration: str, fib: bool = True, recovers: bool = False
+) -> Router:
+    """Start and wait until it answers. `fib`: put routes into the kernel (GoBGP never does).
+
+    `recovers`: it tells its peers that it comes back from a graceful restart (FRR is told so by its configuration).
+    """
     directory.mkdir(parents=True, exist_ok=True)
     router = Router(kind, namespace, directory)
     _write(router, configuration)
     log = directory / f"{kind}.log"
-    for command in _commands(router, fib):
+    for command in _commands(router, fib, recovers):
         router.pids.append(world.start(namespace, command, log))
     try:
         world.wait_for(router.answers, f"an answer of {kind} in {namespace}")
@@ -89,12 +94,13 @@ def _configuration(router: Router) -> Path:
     return router.directory / {"bird": "bird.conf", "frr": "frr.conf", "gobgp": "gobgp.toml"}[router.kind]
 
 
-def _commands(router: Router, fib: bool) -> list[list[str]]:
+def _commands(router: Router, fib: bool, recovers: bool = False) -> list[list[str]]:
     at, configuration = router.directory, str(_configuration(router))
     if router.kind == "bird":
-        return [["bird", "-f", "-c", configuration, "-s", str(at / "bird.ctl")]]
+        return [["bird", "-f", "-c", configuration, "-s", str(at / "bird.ctl"), *["-R"][:recovers]]]
     if router.kind == "gobgp":
-        return [["gobgpd", "-f", configuration, "--api-hosts", "127.0.0.1:50051", "--log-plain", "--pprof-disable"]]
+        words = ["gobgpd", "-f", configuration, "--api-hosts", "127.0.0.1:50051", "--log-plain", "--pprof-disable"]
+        return [[*words, *["--graceful-restart"][:recovers]]]
     vty = ["--vty_socket", str(at), "-A", "127.0.0.1", "-z", str(at / "zebra.sock")]
     zebra = [str(FRR / "zebra"), "-i", str(at / "zebra.pid"), "-f", configuration, *vty]
     bgpd = [str(FRR / "bgpd"), "-i", str(at / "bgpd.pid"), "-f", configuration, *vty]

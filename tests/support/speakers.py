@@ -37,8 +37,8 @@ class Wish:
         return f"fd20:{self.number}::/64" if self.six else ROUTE.format(number=self.number)
 
 
-def start(it: Rack, wish: Wish) -> Router:
-    router = it.router(wish.number, wish.kind, {"bird": bird, "frr": frr, "gobgp": gobgp}[wish.kind](wish))
+def start(it: Rack, wish: Wish, recovers: bool = False) -> Router:
+    router = it.router(wish.number, wish.kind, {"bird": bird, "frr": frr, "gobgp": gobgp}[wish.kind](wish), recovers)
     if wish.kind == "gobgp":
         family = ["-a", "ipv6"] if wish.six else []
         router.ask("global", "rib", "add", wish.route, "community", COMMUNITY, "nexthop", wish.address, *family)

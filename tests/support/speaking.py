@@ -105,10 +105,10 @@ class Rack:
 
     # -- the routers
 
-    def router(self, number: int, kind: Any, text: str) -> routers.Router:
+    def router(self, number: int, kind: Any, text: str, recovers: bool = False) -> routers.Router:
         """Router `number` (from 1) is at 10.99.0.100 + number and fd99::64 + number."""
         directory = self.directory / f"router{number}"
-        router = routers.start(kind, self.others[number - 1].name, directory, text)
+        router = routers.start(kind, self.others[number - 1].name, directory, text, recovers=recovers)
         self.stack.callback(router.stop)
         return router
 

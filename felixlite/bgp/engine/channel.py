@@ -14,6 +14,7 @@ from exabgp.reactor.api.response import Response
 from exabgp.version import json as json_version
 
 SERVICE = "felixlite"
+LINES_AT_ONCE = 64
 MOST_UNSENT = 512 * 1024 * 1024  # an agent that is this far behind is not reading any more
 
 
@@ -53,17 +54,16 @@ class Channel(Processes):  # type: ignore[misc]
     def flush(self) -> None:
         """Send what the agent takes without waiting for it: a slow agent must not cost us the hold timers."""
         while self.unsent:
-            chunk = self.unsent[0] if len(self.unsent) == 1 else b"".join(self.unsent)
+            chunk = b"".join([self.unsent.popleft() for _ in range(min(len(self.unsent), LINES_AT_ONCE))])
             try:
                 sent = self.link.send(chunk)
             except BlockingIOError:
                 sent = 0
             except OSError:
                 leave()
-            self.unsent.clear()
-            self.unsent_bytes = len(chunk) - sent
+            self.unsent_bytes -= sent
             if sent < len(chunk):
-                self.unsent.append(chunk[sent:])
+                self.unsent.appendleft(chunk[sent:])
                 break
         if self.unsent_bytes > MOST_UNSENT:
             leave()

@@ -99,6 +99,7 @@ def reload(reactor: Any, order: dict[str, Any]) -> dict[str, Any]:
     connecting.protect_listeners(reactor)
     for address in {address for address, _ in sessions.items() - names_of(reactor).items()}:
         announced.pop(address, None)  # gone, or another session, which has nothing in its RIB
+        connecting.held.pop(address, None)  # whoever configures it anew wants it tried anew
     return {"error": "" if loaded else str(reactor.configuration.error), "new": len(set(reactor._peers) - before)}  # noqa: SLF001
 
 
