@@ -93,9 +93,10 @@ class Answers:
         found = rewriting_rules([pool.cidr for pool in known.pools.values()])
         return [f"{rule}: rewrites what pods send to pods; keepPodAddresses keeps it away" for rule in found]
 
-    def hits(self, family: int) -> list[dict[str, Any]]:
-        """How often each rule of each policy that is in force here has matched."""
-        return [hit._asdict() for hit in self._tally(family).hits]
+    def hits(self, family: int) -> dict[str, Any]:
+        """How often each rule of each policy that is in force here has matched, and what nothing allowed."""
+        found = self._tally(family)
+        return {"rules": [hit._asdict() for hit in found.hits], "unmatched": found.unmatched}
 
     def samples(self) -> Iterator[Sample]:
         """What policy denies. A backend that cannot be read now is a failing table, and told as that."""

@@ -3,7 +3,7 @@
 `explained` answers plain values (felixlite explain -o json prints them as they are); `lines` makes text of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -62,14 +62,19 @@ def explained(inputs: Inputs, packet: Packet) -> dict[str, Any]:
     }
 
 
-def counted(found: dict[str, Any], hits: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The same with what the rules that matched have counted on this node."""
-    packets = {(hit["owner"], hit["direction"], hit["rule"]): hit["packets"] for hit in hits}
-    way = [
-        {**step, "packets": packets.get((step["owner"], step["direction"].lower(), step["rule"]))}
-        for step in found["way"]
-    ]
-    return {**found, "way": way}
+def counted(found: dict[str, Any], hits: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with what the rules that matched have counted on this node, and the ends where nothing did."""
+    packets = {(hit["owner"], hit["direction"], hit["rule"]): hit["packets"] for hit in hits["rules"]}
+    ends = {(interface, direction): count for interface, direction, count in hits["unmatched"]}
+    interfaces = {"Egress": found["source"]["interface"], "Ingress": found["destination"]["interface"]}
+
+    def count(step: Mapping[str, Any]) -> int | None:
+        way = step["direction"].lower()
+        if step["rule"] is None:
+            return ends.get((interfaces[step["direction"]], way)) if step["decides"] else None
+        return packets.get((step["owner"], way, step["rule"]))
+
+    return {**found, "way": [{**step, "packets": count(step)} for step in found["way"]]}
 
 
 def _step(found: Verdict, number: int) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         outcome = step["action"] or "no rule matches, next"
         rule = f" rule {step['rule']}" if step["rule"] is not None else ""
         if step.get("packets") is not None:
-            outcome += f" ({step['packets']} packets so far)"
+            outcome += f" ({step['packets']} packets here so far)"
         yield f"  {'*' if step['decides'] else ' '} {step['endpoint']} {step['direction'].lower()}: {tier}{step['owner']}{rule}: {outcome}"
 
 

@@ -55,8 +55,10 @@ def test_explain_and_the_metrics_show_them(lab: PolicyLab, agent: Agent, backend
     agent.converge(WORLD)
     sent(lab)
     found = tallied(lab, agent, backend, WORLD)
-    shown = counted(explained(WORLD, BY_RULE[0]), [hit._asdict() for hit in found.hits])
-    assert [step["packets"] for step in shown["way"] if step["decides"]] == [2]
+    asked = {"rules": [hit._asdict() for hit in found.hits], "unmatched": found.unmatched}
+    for probe, packets in ((BY_RULE[0], 2), (BY_NOTHING[0], 3)):
+        shown = counted(explained(WORLD, probe), asked)
+        assert [step["packets"] for step in shown["way"] if step["decides"]] == [packets]
     metrics = {(sample.name, sample.labels): sample.value for sample in of_policy(found, 4)}
     who = (("policy", "NetworkPolicy default/p"), ("direction", "ingress"), ("family", "4"))
     assert metrics["felixlite_policy_denied_packets", who] == 2
