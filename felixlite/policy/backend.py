@@ -61,11 +61,18 @@ class PolicyTable:
 
     def read_for(self, wanted: Mapping[Key, Row]) -> Mapping[Key, Row]:
         """What is in force, on the backend that the wanted gates and the host ask for."""
-        gates = _gates(wanted)
-        if gates and not self._told and self._wish != (gates.nftables, gates.iptables):
-            self.backend, self.why = choose(gates, look())
-            self._wish = (gates.nftables, gates.iptables)
+        self._decide(wanted)
         return self.read()
+
+    def _decide(self, items: Mapping[Key, Row]) -> bool:
+        """Choose anew when the operator's wish is another one (or heard for the first time). True: another backend."""
+        gates = _gates(items)
+        if not gates or self._told or self._wish == (gates.nftables, gates.iptables):
+            return False
+        before = self.backend
+        self.backend, self.why = choose(gates, look())
+        self._wish = (gates.nftables, gates.iptables)
+        return self.backend != before
 
     def read(self) -> Mapping[Key, Row]:
         rows = dict(self._table(self.backend).read())
@@ -73,9 +80,8 @@ class PolicyTable:
         return rows
 
     def upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
-        gates = _gates(items)
-        if gates and not self._told and self._wish not in (None, (gates.nftables, gates.iptables)):
-            return dict.fromkeys(items, Refused("another backend is wanted: reading again"))
+        if self._decide(items):
+            return dict.fromkeys(items, Refused(f"{self.backend} is wanted now: reading again"))
         return self._table(self.backend).upsert(items)
 
     def delete(self, keys: Collection[Key]) -> Mapping[Key, Exception]:

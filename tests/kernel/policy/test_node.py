@@ -11,6 +11,7 @@ from felixlite.addresses import Prefix
 from felixlite.model.inside import Mode, Node, Pool
 from felixlite.model.policy import ICMP, UDP, Direction, NetworkSet
 from felixlite.policy import iptables, xtables
+from felixlite.policy.backend import PolicyTable
 from felixlite.policy.choice import Backend
 from felixlite.policy.evaluate import Packet
 from felixlite.policy.rows import ANYWHERE, Key, Match, PolicyChain, Rule, Side, chained
@@ -330,3 +331,23 @@ def test_what_is_left_in_both_flavours_goes_in_whatever_order(lab: PolicyLab, na
         assert lab.node.run(table.delete, [Key("leftover", name) for name in names]) == {}
     assert "fl" not in lab.node.command("ipset", "list", "-n")
     assert Agent(lab, "nftables").tables[0].read_for({}) == {}
+
+
+def test_the_operators_wish_is_followed_at_once_whenever_it_is_heard(lab: PolicyLab, backend: Backend) -> None:
+    """Also when the tables were read before anything was known of it, as an agent does at its start."""
+    wishes: dict[Backend, dict[str, Any]] = {
+        "nftables": {"nftables": "Enabled"},
+        "legacy": {"nftables": "Disabled", "iptables": "Legacy"},
+        "nft": {"nftables": "Disabled", "iptables": "NFT"},
+    }
+    agent = Agent(lab, backend)
+    agent.tables = [PolicyTable(family) for family in (4, 6)]
+    agent.reconciler = Reconciler(agent.tables)
+    lab.node.run(agent.reconciler.converge, {}, 0.0, may_delete=True)
+    world = replace(WORLD, settings=PolicySettings(**wishes[backend]))
+    for now in (10.0, 20.0, 30.0):  # each family in its turn finds that it has to be read again
+        lab.node.run(agent.reconciler.converge, agent.planner(world).tables, now, may_delete=True)
+    assert [table.backend for table in agent.tables] == [backend, backend]
+    assert Agent(lab, backend).differences(world) == {}
+    assert enforces(lab)
+    lab.apply(agent.reconciler, {"policy/4": ({},), "policy/6": ({},)})
