@@ -67,6 +67,15 @@ def connection(
     sys.exit(0 if found["action"] == "Allow" else 1)
 
 
+def judged(session: Session, pairs: list[list[str]], protocol: str, port: int) -> list[dict[str, Any]]:
+    """What policy says of many connections, with one look at the store."""
+    from felixlite.policy.explain import explained, resolved
+
+    inputs = _inputs(session, [])
+    ends = [[resolved(inputs, address) for address in pair] for pair in pairs]
+    return [explained(inputs, _packet(start, end, protocol, port, 40000, None, 0)) for start, end in ends]
+
+
 def _explained(
     session: Session,
     source: str,

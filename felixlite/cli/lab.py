@@ -100,7 +100,8 @@ def ping(name: str, count: int, as_json: bool) -> None:
     found = Lab.load(name)
     cells = found.ping(count)
     wrong = [cell for cell in cells if not found.is_right(cell)]
-    verdicts = {id(cell): found.verdict(cell) for cell in wrong if not cell.arrived}
+    silent = [cell for cell in wrong if not cell.arrived]
+    verdicts = dict(zip(map(id, silent), found.verdicts(silent), strict=True))
     wrong = [cell for cell in wrong if not verdicts.get(id(cell), "").startswith("denied")]
     told = [
         _cell(cell, way, verdicts.get(id(cell), "allowed"), right=cell not in wrong)

@@ -50,6 +50,11 @@ class Lab:
             return f"kubernetes://{self.directory / 'kubeconfig'}"
         return etcd.url(self.topology)
 
+    @property
+    def is_served(self) -> bool:
+        """As Kubernetes: then a pod that is not in the API is no pod for the agents, whatever their store."""
+        return self.topology.store == "kubernetes" or (self.directory / "kubeconfig").exists()
+
     def kubeconfig(self) -> Path:
         return kube.kubeconfig(self.topology, self.directory, [*FELIXLITE, "--store", etcd.url(self.topology)])
 
@@ -254,7 +259,7 @@ class Lab:
         self, machine: Machine, name: str, labels: Mapping[str, str] | None = None, pools: Sequence[str] = ()
     ) -> Pod:
         wanted = named(self.topology, machine, name, labels or {"app": name}, pools)
-        if self.topology.store == "kubernetes":
+        if self.is_served:
             scheduled = kube.pod(name, NAMESPACE, machine.name, wanted.labels)
             kube.apply(self.topology, self.kubeconfig(), [scheduled])
         pod = attach(self.topology, machine, self.run_directory(machine.name), wanted)
@@ -264,8 +269,9 @@ class Lab:
     def remove_pod(self, name: str) -> None:
         pod = self.pod(name)
         detach(self.machine(pod.node), self.run_directory(pod.node), pod)
-        if self.topology.store == "kubernetes":
-            world.run(self.kubectl("delete", "pod", "-n", NAMESPACE, name, "--grace-period=0", "--force"))
+        if self.is_served:
+            gone = ["--ignore-not-found", "--grace-period=0", "--force"]
+            world.run(self.kubectl("delete", "pod", "-n", NAMESPACE, name, *gone))
         self._remember([each for each in self.pods() if each.name != name])
 
     def label_pod(self, name: str, changes: Sequence[str]) -> Pod:
@@ -363,12 +369,12 @@ class Lab:
         found = (re.match(r"(?:\w+ )?(\S+) .*?\bdev (\S+)", line) for line in said.splitlines())
         return {match[1]: match[2] for match in found if match}
 
-    def verdict(self, cell: Cell) -> str:
-        """What policy says about a probe: `allowed`, or by what it is denied."""
-        probe = ["--protocol", "UDP", "--port", str(PORT), "-o", "json"]
-        command = [*self.command, "explain", cell.source.address, cell.target.address, *probe]
-        found = json.loads(world.run(command, namespace=self.topology.switch, check=False) or "{}")
-        return "allowed" if found.get("action") == "Allow" else f"denied by {found.get('decided_by', '?')}"
+    def verdicts(self, cells: Sequence[Cell]) -> list[str]:
+        """What policy says about the probes of each cell: `allowed`, or by what they are denied."""
+        pairs = json.dumps([[cell.source.address, cell.target.address] for cell in cells])
+        command = [sys.executable, "-m", "felixlite.cli.lab_verdicts", self.store_url, str(PORT)]
+        found = json.loads(world.run(command, stdin=pairs, namespace=self.topology.switch)) if cells else []
+        return ["allowed" if each["action"] == "Allow" else f"denied by {each['by']}" for each in found]
 
     def is_right(self, cell: Cell) -> bool:
         """Everything arrived; a pod is seen under its own address inside, and under its node's (once) outside."""
