@@ -123,9 +123,13 @@ def _simple(field: str, *, namespaced: bool = False) -> Reader:
 SLICES = "slices"  # not of the Snapshot: a service is what all of its slices say
 
 READERS: Mapping[str, Reader] = {
+    # in the order in which they are listed: what says how things are meant comes before the things
+    "FelixConfiguration": _configuration("felix_configurations"),
+    "BGPConfiguration": _configuration("bgp_configurations"),
+    "BGPFilter": _simple("bgp_filters"),
+    "IPAMConfiguration": _configuration("ipam_configurations"),
     "IPPool": _simple("pools"),
     "IPReservation": _simple("reservations"),
-    "IPAMConfiguration": _configuration("ipam_configurations"),
     "Node": _simple("nodes"),
     "BlockAffinity": _affinity,
     "IPAMBlock": _block,
@@ -136,10 +140,7 @@ READERS: Mapping[str, Reader] = {
     "NetworkSet": _simple("network_sets", namespaced=True),
     "GlobalNetworkSet": _simple("network_sets", namespaced=True),
     "Profile": _simple("profiles"),
-    "BGPConfiguration": _configuration("bgp_configurations"),
     "BGPPeer": _bgp_peer,
-    "BGPFilter": _simple("bgp_filters"),
-    "FelixConfiguration": _configuration("felix_configurations"),
     "Namespace": _namespace,
     "ServiceAccount": _service_account,
     "EndpointSlice": _endpoint_slice,
