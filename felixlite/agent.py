@@ -25,6 +25,7 @@ from felixlite.answers import DOCUMENTS, Answers
 from felixlite.autodetect import choose
 from felixlite.bgp.child import Starting
 from felixlite.bgp.exabgp import Speaker
+from felixlite.bgp.tell import news, peers
 from felixlite.cni.attachments import Attachments
 from felixlite.cni.core import READY, Core
 from felixlite.cni.errors import Code
@@ -40,7 +41,7 @@ from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties, Duty
 from felixlite.errors import Misconfigured, StoreError, Unreachable
-from felixlite.figures import Totals, samples
+from felixlite.figures import Totals, of_bgp, samples
 from felixlite.health import Sample, Served, Wanted, metrics_text
 from felixlite.intake import Intake
 from felixlite.ipam.metrics import Timings, of_node
@@ -62,9 +63,9 @@ from felixlite.loop import Loop, Round
 from felixlite.plan import NodePlanner, Published, Surroundings
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
-from felixlite.reconcile import Reconciler, Table
+from felixlite.reconcile import Reconciler, Table, merged
 from felixlite.registration import FirstPool, ensure_cluster, ensure_pool, publish, register
-from felixlite.snapshot import Change, Snapshot
+from felixlite.snapshot import Change, SessionState, Snapshot
 from felixlite.threads import Threads
 
 log = logging.getLogger("felixlite")
@@ -150,6 +151,7 @@ class Agent:
         self.settings: Settings | None = None
         self.published: Published = (frozenset(), frozenset())
         self.failing: set[tuple[str, Any]] = set()
+        self.sessions: Mapping[str, SessionState] = {}  # as they were told to the log
 
     # -- what it is made of
 
@@ -357,7 +359,15 @@ class Agent:
         self.failing = set(failing)
         if not told.quiet:
             log.info("round %d (%s): %s in %.1f ms", told.number, told.cause, _counts(told), told.seconds * 1000)
+        self._tell_sessions(told, known)
         self._follow_settings(known)
+
+    def _tell_sessions(self, told: Round, known: Snapshot) -> None:
+        for each in news(self.sessions, known.sessions):
+            log.log(logging.WARNING if each.bad else logging.INFO, "bgp: %s", each.sentence)
+        self.sessions = known.sessions
+        if "learned" in told.cause:
+            self.speaker.written()
 
     def _follow_settings(self, known: Snapshot) -> None:
         """What is configured about the process itself; nothing of it needs a restart."""
@@ -384,6 +394,10 @@ class Agent:
     def _samples(self) -> Iterator[Sample]:
         """Of the whole cluster's addresses only whoever collects tells; of its own ones every node."""
         yield from samples(self.loop, self.totals, self.source.health.lists, self.log.errors)
+        told = merged(self.loop.planned.tables.get(self.speaker.announcements.name, ({},)))
+        with self.speaker.lock:
+            sessions = peers(self.speaker.sessions, told)
+        yield from of_bgp(sessions, len(self.loop.snapshot.learned), self.speaker.lag)
         yield from self.answers.samples()
         yield from self.timings.samples()
         yield from carriers.samples(self.reconciler.tables)

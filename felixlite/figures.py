@@ -4,8 +4,9 @@ Names are those of the reference (11.5) where they mean the same; the others beg
 The dashboard and the alert rules in manifests/ are made of these names; a test compares.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from felixlite.health import Sample
 from felixlite.loop import Loop, Round
@@ -45,7 +46,6 @@ def samples(loop: Loop, totals: Totals, lists: int, log_errors: int) -> Iterator
     yield Sample("felix_log_errors", log_errors, "Lines of the log that tell of an error.", kind="counter")
     yield from _of_rounds(loop, totals)
     yield from _of_tables(loop)
-    yield from _of_bgp(known)
 
 
 def _of_cluster(known: Snapshot) -> Iterator[Sample]:
@@ -104,10 +104,19 @@ def _of_tables(loop: Loop) -> Iterator[Sample]:
     yield Sample("felix_route_table_num_routes", routes, "Routes of ours in the kernel.")
 
 
-def _of_bgp(known: Snapshot) -> Iterator[Sample]:
-    for peer, session in known.sessions.items():
-        which = (("peer", peer),)
-        up = float(session.state == "Established")
+def of_bgp(peers: Iterable[Mapping[str, Any]], prefixes: int, lag: float) -> Iterator[Sample]:
+    """`peers` as bgp/tell.py answers them. `lag`: from the last thing a peer said to the end of the round that wrote it."""
+    for peer in peers:
+        which = (("peer", str(peer["peer"])),)
+        up = float(peer["state"] == "Established")
         yield Sample("bgp_session_up", up, "1 while the BGP session is established.", which)
-        yield Sample("bgp_session_flaps", float(session.flaps), "Times the session was lost.", which, "counter")
-    yield Sample("rib_prefixes", len(known.learned), "Prefixes with a best path.")
+        yield Sample("bgp_session_flaps", float(peer["flaps"]), "Times the session was lost.", which, "counter")
+        yield Sample("bgp_updates", float(peer["updates"]), "UPDATEs that the peer sent.", which, "counter")
+        for direction, count in (("in", peer["received"]), ("out", peer["announced"])):
+            labels = (*which, ("direction", direction))
+            yield Sample("bgp_prefixes", float(count), "Prefixes told by the peer, and to it.", labels)
+        if peer["error"]:
+            reason = (*which, ("reason", str(peer["error"])))
+            yield Sample("bgp_last_error", 1, "Why the session is down or what was wrong, as a label.", reason)
+    yield Sample("rib_prefixes", prefixes, "Prefixes with a best path.")
+    yield Sample("route_sync_lag_seconds", lag, "From what a peer said last until it was in the kernel.")

@@ -65,6 +65,9 @@ class Speaker:
         self._stop = threading.Event()
         self._told = True  # everything that was heard has been handed on
         self._told_at = 0.0
+        self._heard_first: float | None = None  # of what has not been handed on
+        self._handed: float | None = None  # of what has been handed on and is not known to be in the kernel
+        self.lag = 0.0
 
     @property
     def config(self) -> Path:
@@ -110,6 +113,8 @@ class Speaker:
         with self.lock:
             now = self._clock()
             self._told = self._told and not events
+            if events and self._heard_first is None:
+                self._heard_first = time.monotonic()
             for event in events:
                 if isinstance(event, wire.Answer):
                     self._answered(child, event)
@@ -133,7 +138,9 @@ class Speaker:
 
     def _tell(self) -> None:
         self._told = True
+        first, self._heard_first = self._heard_first, None
         if changes := self.sessions.changes():
+            self._handed = self._handed or first
             self._inbox(changes)
 
     # -- for the tables, in the core thread
@@ -160,6 +167,12 @@ class Speaker:
         with self.lock:
             self.sessions.planned(self._clock())
             self.sessions.announced = True
+
+    def written(self) -> None:
+        """A round that took in what was learned has converged."""
+        with self.lock:
+            if self._handed is not None:
+                self.lag, self._handed = time.monotonic() - self._handed, None
 
     def want(self, rows: Mapping[str, Peer]) -> None:
         with self.lock:

@@ -3,7 +3,7 @@
 The agent answers with these over its control socket; felixlite/cli/bgp.py prints them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from felixlite.bgp.rib import Entry, Rib, why
 from felixlite.bgp.rows import Announcement, AnnouncementKey
 from felixlite.bgp.sessions import Sessions
 from felixlite.errors import FelixliteError
-from felixlite.snapshot import Path
+from felixlite.snapshot import Path, SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,32 @@ def peers(sessions: Sessions, announced: Iterable[AnnouncementKey]) -> list[dict
             }
         )
     return sorted(found, key=lambda one: Prefix.parse(one["peer"]))
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What became of one session, in a sentence."""
+
+    bad: bool
+    sentence: str
+
+
+def news(before: Mapping[str, SessionState], now: Mapping[str, SessionState]) -> Iterator[News]:
+    """For the log: sessions that came up, were lost or went away, and new reasons why one does not come up."""
+    for peer, session in now.items():
+        was = before.get(peer)
+        if session is was:
+            continue
+        up, was_up = session.state == "Established", was is not None and was.state == "Established"
+        again = was is not None and session.flaps != was.flaps
+        if up and (not was_up or again):
+            yield News(False, f"session with {peer} (AS {session.peer_as}) is established")
+        elif was_up and not up:
+            yield News(True, f"session with {peer} is lost: {session.error or 'no reason was given'}")
+        elif not up and session.error and (was is None or was.error != session.error):
+            yield News(True, f"no session with {peer}: {session.error}")
+    for peer in before.keys() - now.keys():
+        yield News(False, f"session with {peer} is no longer wanted")
 
 
 def routes(rib: Rib) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from felixlite.health import metrics_text
 from felixlite.ipam.metrics import MEANINGS
 from felixlite.loop import Loop, Planned, Round
 from felixlite.reconcile import Reconciler
-from felixlite.snapshot import Put, SessionState, Snapshot
+from felixlite.snapshot import Put, Snapshot
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 METRIC = re.compile(r"\b(?:felix|felixlite|bgp|rib|ipam)_[a-z_]+\b")
@@ -37,14 +36,16 @@ class Empty:
 
 @pytest.fixture
 def text():
-    known = Snapshot("n1", sessions={"10.0.0.2": SessionState("Established", 0.0, router_id=IPv4Address("10.0.0.2"))})
+    known = Snapshot("n1")
     tables = [Empty("policy/4"), Empty("routes")]
     totals = figures.Totals()
 
     loop = Loop(known, lambda *_: Planned({}), Reconciler(tables), report=lambda told, _: totals.count(told))
     loop.put([Put("profiles", "p", object())])
     loop.step(0)
-    return metrics_text(figures.samples(loop, totals, lists=2, log_errors=1))
+    session = {"peer": "10.0.0.2", "state": "Established", "flaps": 2, "updates": 7, "received": 5, "announced": 3}
+    bgp = figures.of_bgp([session | {"error": "received: cease"}], prefixes=5, lag=0.25)
+    return metrics_text([*figures.samples(loop, totals, lists=2, log_errors=1), *bgp])
 
 
 def served(text):
@@ -83,6 +84,13 @@ def test_what_happened_is_counted(text):
     assert "\nfelix_resyncs_started_total 2.0\n" in text
     assert '\nfelixlite_table_rows{table="routes"} 0.0\n' in text
     assert '\nbgp_session_up{peer="10.0.0.2"} 1.0\n' in text
+    assert '\nbgp_prefixes{direction="in",peer="10.0.0.2"} 5.0\n' in text
+    assert '\nbgp_prefixes{direction="out",peer="10.0.0.2"} 3.0\n' in text
+    assert '\nbgp_updates_total{peer="10.0.0.2"} 7.0\n' in text
+    assert '\nbgp_session_flaps_total{peer="10.0.0.2"} 2.0\n' in text
+    assert '\nbgp_last_error{peer="10.0.0.2",reason="received: cease"} 1.0\n' in text
+    assert "\nrib_prefixes 5.0\n" in text
+    assert "\nroute_sync_lag_seconds 0.25\n" in text
 
 
 def test_totals_add_up():

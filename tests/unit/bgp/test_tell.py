@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from ipaddress import IPv4Interface
+from itertools import pairwise
 
 import pytest
 
@@ -9,11 +10,12 @@ from felixlite.addresses import Prefix
 from felixlite.bgp.plan import Candidate, Speech
 from felixlite.bgp.rows import Announcement, AnnouncementKey
 from felixlite.bgp.sessions import Sessions
-from felixlite.bgp.tell import Known, answer
+from felixlite.bgp.tell import Known, answer, news
 from felixlite.bgp.wire import Down, Received
 from felixlite.cli.bgp import lasted, status_text, why_text
 from felixlite.errors import FelixliteError
 from felixlite.model.inside import BgpConfiguration, Node, Pool
+from felixlite.snapshot import SessionState
 from tests.unit.bgp.test_sessions import END_OF_RIB, ROW, A, B, P, come_up, update
 
 BLOCK = Prefix.parse("10.42.0.0/26")
@@ -81,3 +83,19 @@ def test_a_wrong_question_is_answered_in_words(known: Known) -> None:
 
 def test_times_are_short() -> None:
     assert [lasted(s) for s in (6, 306, 14700, 273600)] == ["6s", "5m6s", "4h5m", "3d4h"]
+
+
+def test_the_log_hears_of_each_change_once_and_why() -> None:
+    down = SessionState("Idle", 0.0, error="cannot connect to port 179: Connection refused")
+    up = SessionState("Established", 1.0, peer_as=65000)
+    lost = SessionState("Idle", 2.0, error="hold timer expired", peer_as=65000, flaps=1)
+    states = [{}, {A: down}, {A: replace(down, state="Connect")}, {A: up}, {A: up}, {A: lost}, {}]
+    told = [one.sentence for before, now in pairwise(states) for one in news(before, now)]
+    assert told == [
+        f"no session with {A}: cannot connect to port 179: Connection refused",
+        f"session with {A} (AS 65000) is established",
+        f"session with {A} is lost: hold timer expired",
+        f"session with {A} is no longer wanted",
+    ]
+    (again,) = news({A: up}, {A: replace(up, flaps=1, since=9.0)})
+    assert not again.bad
