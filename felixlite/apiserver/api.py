@@ -193,6 +193,8 @@ class Api:
             return Answer(201, encoded(request, found))
         if request.method not in ("GET", "HEAD"):
             raise Refused(404, "the server could not find the requested resource")
+        if request.path.startswith("/readyz") and not all(feed.is_well for feed in self.feeds):
+            raise Refused(503, next((feed.error for feed in self.feeds if feed.error), "the store is being listed"))
         answer = page(request)
         if answer is None:
             raise Refused(404, "the server could not find the requested resource")

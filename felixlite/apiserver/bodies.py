@@ -14,7 +14,7 @@ from felixlite.errors import FelixliteError
 from felixlite.model import patch
 from felixlite.yamltext import values
 
-DEEPEST, MOST_VALUES = 100, 2_000_000
+DEEPEST, MOST_VALUES = 100, 500_000
 
 
 def body(request: Request) -> Any:

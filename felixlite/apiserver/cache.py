@@ -108,6 +108,10 @@ class Feed:
         self._stop = threading.Event()
         self._watch: Watch | None = None
 
+    @property
+    def is_well(self) -> bool:
+        return not self.error and all(cache.is_filled for cache in self.caches.values())
+
     def run(self) -> None:
         failures = 0
         while not self._stop.is_set():

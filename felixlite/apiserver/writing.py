@@ -8,6 +8,7 @@ import secrets
 import string
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,7 @@ from felixlite.datastore.store import Document, Entry
 from felixlite.errors import Conflict, NotFound, Problem, Rejected
 
 ATTEMPTS = 20
+MOST_EVENTS = 5000
 KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")  # by whoever writes the object
 
 
@@ -69,7 +71,17 @@ class Writer:
             return Done(Entry(key, document, ""), [*notes, *found.notes], is_new=True)
         entry = as_kept(feed, feed.store.create(key, document))
         feed.heard(entry)
+        if served.stored == "Event":
+            self._forget_old_events(feed)
         return Done(entry, [*notes, *found.notes], is_new=True)
+
+    def _forget_old_events(self, feed: Feed) -> None:
+        """Events are kept in memory and wanted by nobody for long: the oldest make room."""
+        with feed.news:
+            keys = list(feed.caches["Event"].entries)
+        for key in keys[: max(len(keys) - MOST_EVENTS, 0)]:
+            with suppress(NotFound):  # another request was faster
+                feed.store.delete(key)
 
     def _place(self, target: Target, metadata: Document) -> None:
         """The namespace of the path is the object's, and there is one."""
@@ -93,17 +105,14 @@ class Writer:
             entry = self._there(feed, target)
             before = forms.shown(target.served, entry)
             after = judging.of_this_resource(target.served, how(before))
-            asked = self._meant(target, before, after)
+            self._meant(target, before, after)
             try:
                 return self._changed(feed, target, entry, before, after)
-            except Conflict:
-                if asked != "":
-                    raise
-            except NotFound:
+            except (Conflict, NotFound):  # who meant that very version hears of it when this begins again
                 continue
         raise status.conflict(target.served, target.name, "it keeps being changed by others")
 
-    def _meant(self, target: Target, before: Document, after: Document) -> str:
+    def _meant(self, target: Target, before: Document, after: Document) -> None:
         """Refused: the writer means another object, or another version, than what is there."""
         said, have = after["metadata"], before["metadata"]
         if said.get("name", have["name"]) != have["name"]:
@@ -121,7 +130,6 @@ class Writer:
             raise Rejected([problem])
         if asked and asked != have["resourceVersion"]:
             raise status.conflict(target.served, target.name)
-        return asked
 
     def _changed(self, feed: Feed, target: Target, entry: Entry, before: Document, after: Document) -> Done:
         served = target.served

@@ -3,6 +3,7 @@
 import ssl
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ class TestWrites:
         server.ask("PATCH", f"{SETS}/a", {"spec": {"nets": ["10.0.0.0/8"]}}, Content_Type=MERGE)
         code, said = server.ask("PUT", f"{SETS}/a", old)
         assert (code, said["reason"]) == (409, "Conflict")
+
+    def test_patches_at_the_same_time_are_all_in_it(self, server: ApiServer) -> None:
+        made(server, SETS, a_set("a"))
+
+        def patched(number: int) -> int:
+            change = {"metadata": {"annotations": {f"n{number}": "x"}}}
+            return server.ask("PATCH", f"{SETS}/a", change, Content_Type=MERGE)[0]
+
+        with ThreadPoolExecutor(6) as pool:
+            assert set(pool.map(patched, range(24))) == {200}
+        assert len(server.ask("GET", f"{SETS}/a")[1]["metadata"]["annotations"]) == 24
 
     def test_an_update_of_a_custom_resource_names_its_version(self, server: ApiServer) -> None:
         made(server, SETS, a_set("a"))

@@ -163,7 +163,9 @@ def test_etcd_dies_and_comes_back() -> None:
         with apiserver(store) as server:
             revision = server.ask("POST", SETS, a_set("before"))[1]["metadata"]["resourceVersion"]
             with server.watch(f"{SETS}?watch=1&resourceVersion={revision}") as frames:
+                eventually(lambda: server.ask("GET", "/readyz")[0] == 200)
                 behind.kill()
+                eventually(lambda: server.ask("GET", "/readyz")[0] == 503)
                 code, said = server.ask("GET", f"{SETS}/before")
                 assert (code, said["reason"]) == (503, "ServiceUnavailable")
                 assert said["details"]["retryAfterSeconds"] == 1
@@ -172,6 +174,7 @@ def test_etcd_dies_and_comes_back() -> None:
                 behind.start()
                 eventually(lambda: server.ask("POST", SETS, a_set("after"))[0] == 201)
                 assert frames.names(1) == [("ADDED", "after")]
+                eventually(lambda: server.ask("GET", "/readyz")[0] == 200)
         store.close()
 
 
