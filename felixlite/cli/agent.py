@@ -9,7 +9,6 @@ import click
 
 from felixlite import control
 from felixlite.addresses import Prefix
-from felixlite.cli.files import loaded
 from felixlite.cli.session import Session, file_options, store_option
 from felixlite.errors import FelixliteError
 
@@ -206,6 +205,8 @@ def plan(filenames: tuple[str, ...], recursive: bool, run_dir: Path, output: str
     \b
     felixlite plan -f pool.yaml
     """
+    from felixlite.cli.files import loaded  # YAML, which `status` has no need of
+
     try:
         given = [found.document for found in loaded(filenames, recursive=recursive)]
         lines = _ask(run_dir, "what-if", documents=given)
