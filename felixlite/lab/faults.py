@@ -307,7 +307,7 @@ def leak_is_gone(lab: Lab, kept: Kept) -> bool:
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
-        Fault("agent", "kill -9 the agent of n1", 30, kill_agent, agent_is_away, well, start_agent, harmless=True),
+        Fault("agent", "kill -9 the agent of n1", 60, kill_agent, agent_is_away, well, start_agent, harmless=True),
         Fault("exabgp", "kill -9 the exabgp of n1", 60, kill_exabgp, a_session_is_down("n1"), well, harmless=True),
         Fault("link", "unplug n1 from its switch", 60, unplug, link_is_dark, well, plug),
         Fault("route", "delete a route to a block on n1 by hand", 30, delete_route, a_round_was_made, route_is_back),
@@ -335,7 +335,7 @@ FAULTS: Mapping[str, Fault] = {
         Fault(
             "pool",
             "give away every address of a pool",
-            30,
+            60,
             exhaust_pool,
             one_more_is_refused,
             one_more_is_taken,
@@ -345,7 +345,7 @@ FAULTS: Mapping[str, Fault] = {
         Fault(
             "mtu",
             "lower the MTU of n1's uplink to 1400",
-            30,
+            60,
             lower_mtu,
             pods_fit_through_1400,
             tunnel_is_wide_again,

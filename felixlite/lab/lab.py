@@ -387,7 +387,7 @@ class Lab:
             return cell.seen_from == cell.source.address
         return True
 
-    def wait_until_green(self, seconds: float = 30.0) -> None:
+    def wait_until_green(self, seconds: float = 60.0) -> None:
         began = time.monotonic()
         while wrong := [cell for cell in self.ping(patience=0.2) if not self.is_right(cell)]:
             if time.monotonic() - began > seconds:

@@ -20,14 +20,14 @@ def routes(lab):
 
 def test_a_node_joins_with_its_pods_and_leaves_nothing_when_it_goes(lab):
     node = lab.add_node()
-    lab.wait_until_green(60)
+    lab.wait_until_green()
     assert str(node.address) in routes(lab)
     assert len([pod for pod in lab.pods() if pod.node == node.name]) == lab.topology.pods
 
     lab.remove_node(node)
 
     world.wait_for(lambda: str(node.address) not in routes(lab), "the end of the routes to it", 60)
-    lab.wait_until_green(60)
+    lab.wait_until_green()
     assert node.name not in lab.felixlite("get", "nodes") + lab.felixlite("get", "blockaffinities")
     assert not (world.NETNS / node.namespace).exists()
 
@@ -40,7 +40,7 @@ def test_a_label_decides_which_policy_a_pod_is_under_and_ping_knows_what_was_den
     try:
         assert felixlite("lab", "pod", "label", "--name", lab.topology.name, "n1-a", "role=vault").returncode == 0
         world.wait_for(
-            lambda: any(c.target.name == "n1-a" and not c.answered for c in lab.ping(patience=0.2)), "denial", 30
+            lambda: any(c.target.name == "n1-a" and not c.answered for c in lab.ping(patience=0.2)), "denial", 60
         )
 
         done = felixlite("lab", "ping", "--name", lab.topology.name, "--json")
@@ -52,7 +52,7 @@ def test_a_label_decides_which_policy_a_pod_is_under_and_ping_knows_what_was_den
     finally:
         assert felixlite("lab", "pod", "label", "--name", lab.topology.name, "n1-a", "role-").returncode == 0
         lab.felixlite("delete", "networkpolicy", "closed")
-        lab.wait_until_green(30)
+        lab.wait_until_green()
 
 
 def test_a_capture_shows_the_tunnel_and_what_is_in_it(lab):
