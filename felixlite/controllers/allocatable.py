@@ -11,6 +11,7 @@ from felixlite.addresses import Prefix
 from felixlite.datastore.store import Document, metadata
 
 CONDITION = "Allocatable"
+LONGEST = 1024  # characters of a message
 
 
 class Verdict(NamedTuple):
@@ -36,6 +37,11 @@ def verdicts(pools: Iterable[Document]) -> Mapping[str, Verdict]:
         standing.append((name, cidr))
         found[name] = _of_itself(document)
     return found
+
+
+def invalid(why: str) -> Verdict:
+    """Somebody wrote past the schema; agents go on with what the pool was before."""
+    return Verdict("False", "Invalid", why if len(why) <= LONGEST else f"{why[: LONGEST - 3]}...")
 
 
 def is_terminating(document: Document) -> bool:

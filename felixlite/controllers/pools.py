@@ -10,15 +10,18 @@ from datetime import UTC, datetime
 
 from felixlite.addresses import Prefix
 from felixlite.controllers import finalizers
-from felixlite.controllers.allocatable import Verdict, is_terminating, judged, says, verdicts
+from felixlite.controllers.allocatable import Verdict, invalid, is_terminating, judged, says, verdicts
 from felixlite.controllers.runner import Event
+from felixlite.datastore import announcer
 from felixlite.datastore.store import Document, Entry, Store
-from felixlite.errors import Conflict, FelixliteError, NotFound
+from felixlite.errors import Conflict, FelixliteError, NotFound, Rejected
 from felixlite.ipam import fixes
 from felixlite.ipam.documents import BLOCK
 from felixlite.ipam.repair import Repair
+from felixlite.model.parse import parse
 
 FINALIZER = "projectcalico.org/ippool-finalizer"
+BAD = ("Invalid", "CIDROverlap")  # what its author should hear of
 OFTEN, SELDOM = 5.0, 60.0  # seconds between two looks: while a pool ends, else
 
 
@@ -28,11 +31,12 @@ class Pools:
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self.store, self._clock = store, clock
         self._repair = Repair(store, clock)
+        self._public = announcer(store)
         self.every = SELDOM
 
     def once(self, may_go_on: Callable[[], bool]) -> Sequence[Event]:
         entries = self.store.list("IPPool").entries
-        found = verdicts(entry.document for entry in entries)
+        found = {**verdicts(entry.document for entry in entries), **_invalid(entries)}
         self.every = OFTEN if any(is_terminating(entry.document) for entry in entries) else SELDOM
         events: list[Event] = []
         for entry in entries:
@@ -46,7 +50,9 @@ class Pools:
                 yield from self._ending(entry)
             wanted = self._wanted(entry.document, verdict)
             if wanted != entry.document:
-                self.store.update(entry.key, wanted, entry.revision)
+                written = self.store.update(entry.key, wanted, entry.revision)
+                if self._public and verdict.reason in BAD and not says(entry.document, verdict):
+                    self._public.warn(written, verdict.reason, verdict.message)
                 yield Event(self.name, "pool-judged", str(entry.key), f"{verdict.reason}: {verdict.message}")
         except (Conflict, NotFound):
             return  # somebody wrote it meanwhile: the next round sees it
@@ -78,3 +84,13 @@ class Pools:
                 yield Prefix.parse(str((entry.document.get("spec") or {}).get("cidr")))
             except ValueError:
                 continue  # `ipam check` tells of it; a pool is not held for what nobody can read
+
+
+def _invalid(entries: Sequence[Entry]) -> dict[str, Verdict]:
+    found = {}
+    for entry in entries:
+        try:
+            parse(entry.document)
+        except Rejected as error:
+            found[entry.key.name] = invalid("; ".join(map(str, error.problems)))
+    return found

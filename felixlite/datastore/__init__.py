@@ -4,14 +4,16 @@ import os
 from collections.abc import Mapping
 from typing import Protocol
 
-from felixlite.datastore.store import Store
+from felixlite.datastore.store import Entry, Store
 from felixlite.errors import Misconfigured
 
 
 class Announces(Protocol):
-    """A store that has somebody to tell whether pods can be attached to a node."""
+    """A store that has somebody to tell: whether pods can be attached to a node, what is wrong with an object."""
 
     def announce(self, node: str, *, is_up: bool) -> None: ...
+
+    def warn(self, about: Entry, reason: str, message: str) -> None: ...
 
 
 def announcer(store: Store) -> Announces | None:

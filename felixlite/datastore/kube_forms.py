@@ -300,3 +300,31 @@ def network_patch(there: Object, now: datetime, *, is_up: bool) -> Object | None
         return None
     moment = f"{now:%Y-%m-%dT%H:%M:%SZ}"
     return {"status": {"conditions": [{**wanted, "lastHeartbeatTime": moment, "lastTransitionTime": moment}]}}
+
+
+def warning(about: Entry, group: str, reason: str, message: str, now: datetime) -> Object:
+    """An Event of type Warning; about what has no namespace it is in `default`, where kubectl looks for it."""
+    key, known = about.key, KINDS[about.key.kind]
+    namespace = key.namespace or "default"
+    moment = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{object_name(key)}.{int(now.timestamp() * 1e6):x}", "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": place_of(key.kind, group).api_version,
+            "kind": known.crd[0] if group == CRD_VERSION and known.is_calico else known.document_kind,
+            "name": object_name(key),
+            "namespace": key.namespace,
+            "uid": str(metadata(about.document).get("uid") or ""),
+        },
+        "type": "Warning",
+        "reason": reason,
+        "message": message,
+        "count": 1,
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "source": {"component": "felixlite-controllers"},
+        "reportingComponent": "felixlite-controllers",
+        "reportingInstance": "",
+    }

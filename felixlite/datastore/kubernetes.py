@@ -134,6 +134,14 @@ class KubernetesStore:
             path, what = f"{self._path(key)}/status", f"patch the status of {key}"
             self._api.request("PATCH", path, what, body=patch, content_type=STRATEGIC_PATCH)
 
+    def warn(self, about: Entry, reason: str, message: str) -> None:
+        """An Event, which `kubectl describe` shows with the object."""
+        event = forms.warning(about, self._group_for(about.key.kind), reason, message, datetime.now(UTC))
+        namespace = event["metadata"]["namespace"]
+        self._api.request(
+            "POST", f"/api/v1/namespaces/{namespace}/events", f"create Event about {about.key}", body=event
+        )
+
     # -- where things are
 
     def _group_for(self, kind: str) -> str:

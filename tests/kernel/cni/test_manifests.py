@@ -82,7 +82,7 @@ def test_the_agent_may_do_exactly_what_it_does(plugins: dict[str, bytes]) -> Non
 
 def test_the_controllers_may_do_exactly_what_they_do() -> None:
     tier = Key("Tier", "security")
-    with apiserver() as server:
+    with apiserver(permissive=True) as server:
         for name in ("n1", "n2"):
             key = Key("Node", name)
             server.store.create(key, {**document(key), "spec": {"bgp": {"ipv4Address": f"192.0.2.{name[1]}/24"}}})
@@ -96,6 +96,15 @@ def test_the_controllers_may_do_exactly_what_they_do() -> None:
             server.store.delete(Key("Node", "n1"))
             eventually(lambda: len(server.store.list("BlockAffinity").entries) == 1)
 
+            for value, reason in (("perhaps", "Invalid"), (True, "OK")):  # past the schema, and right again
+                patch = {"spec": {"natOutgoing": value}}
+                headers = {"Content-Type": "application/merge-patch+json"}
+                assert server.ask("PATCH", f"/apis/{CALICO}/v1/ippools/{POOL.name}", patch, **headers)[0] == 200
+                eventually(lambda wanted=reason: f"'reason': '{wanted}'" in str(server.store.get(POOL)))
+            (event,) = server.ask("GET", "/api/v1/namespaces/default/events")[1]["items"]
+            assert (event["reason"], event["involvedObject"]["name"]) == ("Invalid", POOL.name)
+            assert "natOutgoing" in event["message"]
+
             for path in ("ippools/default-ipv4-ippool", "tiers/security"):
                 assert server.ask("DELETE", f"/apis/{CALICO}/v1/{path}")[0] in (200, 202)
             eventually(lambda: server.store.get(tier) is None)
@@ -104,7 +113,10 @@ def test_the_controllers_may_do_exactly_what_they_do() -> None:
             eventually(lambda: server.store.get(POOL) is None)
         done = used(server.audited, ["leases"])
     allowed = rights(base(), "felixlite-controllers")
-    ours = {right for right in done if right.resource not in ("ippools", "tiers") or right.verb != "delete"}
+    administrators = {(verb, kind) for verb in ("delete", "patch") for kind in ("ippools", "tiers")} | {
+        ("list", "events")
+    }
+    ours = {right for right in done if (right.verb, right.resource) not in administrators}
     assert sorted(ours - allowed) == []
     assert sorted(allowed - ours - SOMETIMES) == []
 

@@ -139,6 +139,24 @@ def test_a_deleted_pool_stays_while_one_of_its_addresses_is_in_use() -> None:
     assert here.cluster.store.list("BlockAffinity").entries == ()
 
 
+def test_a_pool_written_past_its_schema_says_what_is_wrong_with_it_and_is_judged_again_when_it_is_right() -> None:
+    here = Here()
+    here.round()
+    for spec, reason, said in (
+        ({"natOutgoing": "perhaps"}, "Invalid", "spec.natOutgoing: 'perhaps'"),
+        ({"natOutgoing": True}, "OK", "may be assigned"),
+    ):
+        entry = here.cluster.store.get(here.key)
+        assert entry
+        changed = {**entry.document, "spec": {**entry.document["spec"], **spec}}
+        here.cluster.store.update(here.key, changed, entry.revision)
+        assert here.round() == ["pool-judged"]
+        (condition,) = here.document["status"]["conditions"]
+        assert condition["reason"] == reason
+        assert said in condition["message"]
+        assert here.round() == []
+
+
 def test_without_the_lease_nothing_is_written() -> None:
     here = Here()
     assert here.pools.once(lambda: False) == []
