@@ -19,6 +19,7 @@ from felixlite.lab.topology import Machine, Topology
 
 NETNS = Path("/run/netns")
 RUN = Path("/run/felixlite/lab")
+BATCH_PATIENCE = 3.0
 
 
 def need_root_and_iproute2() -> None:
@@ -194,9 +195,22 @@ def _lives(pid: int) -> bool:
 
 def clean(lab: str) -> int:
     """End all processes and remove all namespaces of this lab. Answers how many namespaces there were."""
+    if directory(lab).exists() and not (directory(lab) / "pods.json").exists():
+        _let_batches_end()
     names = namespaces(lab)
     kill([pid for name in names for pid in processes(name) if pid != os.getpid()])
     if names:
         run(["ip", "-force", "-batch", "-"], stdin="".join(f"netns delete {name}\n" for name in names))
     shutil.rmtree(directory(lab), ignore_errors=True)
     return len(names)
+
+
+def _let_batches_end() -> None:
+    """An `up` that was killed half-way may have left an `ip` that goes on making its namespaces for a moment."""
+    deadline = time.monotonic() + BATCH_PATIENCE
+    while time.monotonic() < deadline and any(map(_is_batch, Path("/proc").iterdir())):
+        time.sleep(0.02)
+
+
+def _is_batch(process: Path) -> bool:
+    return process.name.isdigit() and command_of(int(process.name)) == "ip -batch -"
