@@ -147,7 +147,14 @@ class Attachments:
         """Until the rows of the workload are in the kernel, or it is clear that they do not get there."""
         deadline = time.monotonic() + ADD_PATIENCE
         changes: list[Change] = [Put("links", made.link.name, made.link)]
-        while problem := unsettled(wait_for(self.core.submit(changes), deadline - time.monotonic()), workload):
+        problem = ""
+        while True:
+            try:
+                problem = unsettled(wait_for(self.core.submit(changes), deadline - time.monotonic()), workload)
+            except CniError as late:
+                raise CniError(late.code, late.message, problem or late.details) from None
+            if not problem:
+                return
             if time.monotonic() + PAUSE > deadline:
                 raise CniError(Code.TRY_AGAIN_LATER, "the pod's rows do not get into the kernel", problem)
             time.sleep(PAUSE)

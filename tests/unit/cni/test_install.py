@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from felixlite.cni import install as installing
+from felixlite.cni import shim
 from felixlite.cni.install import Settings, conflist, install, uninstall, write
 from felixlite.errors import Misconfigured
 
@@ -14,6 +15,12 @@ def test_the_conflist_names_the_socket_and_what_is_chained() -> None:
     ours, portmap = found["plugins"]
     assert (ours["type"], ours["socket"], ours["mtu"]) == ("felixlite", "/x/cni.sock", 1400)
     assert portmap == {"type": "portmap", "snat": True, "capabilities": {"portMappings": True}}
+
+
+def test_neither_plugin_waits_two_seconds_for_an_agent_that_says_nothing() -> None:
+    in_c = (Path(shim.__file__).with_suffix(".c")).read_text()
+    assert f"#define GREETING_MS {round(shim.GREETING * 1000)} " in in_c
+    assert shim.GREETING < 2
 
 
 def test_a_version_that_we_do_not_speak_is_refused() -> None:
