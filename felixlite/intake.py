@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 from felixlite.errors import Rejected
 from felixlite.model import blocks, scalars
+from felixlite.model.kubernetes import EndpointSlice
 from felixlite.model.parse import parse
 from felixlite.model.policy import (
     DEFAULT_TIER,
@@ -102,10 +103,14 @@ def _service_account(document: Document, which: Id, _: str) -> Entries:
     return {Entry("profiles", found.name): found}
 
 
-def _endpoint_slice(document: Document, which: Id, _: str) -> Entries:
-    found = parse(document)
+def _endpoint_slice(document: Document, which: Id, node: str) -> Entries:
+    found = cast(EndpointSlice, parse(document))
     service = found.metadata.labels.get("kubernetes.io/service-name")
-    return {Entry(SLICES, (which.namespace, service, which.name)): found.inside()} if service else {}
+    if not service:
+        return {}
+    key = (which.namespace, service, which.name)
+    here = {Entry("served_here", key): True} if found.is_served_by(node) else {}
+    return {Entry(SLICES, key): found.inside(), **here}
 
 
 def _secret(document: Document, which: Id, _: str) -> Entries:
@@ -144,6 +149,7 @@ READERS: Mapping[str, Reader] = {
     "Namespace": _namespace,
     "ServiceAccount": _service_account,
     "EndpointSlice": _endpoint_slice,
+    "Service": _simple("service_addresses", namespaced=True),
     "Secret": _secret,
 }
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from felixlite import config
 from felixlite.addresses import Prefix
 from felixlite.bgp import plan as bgp
+from felixlite.bgp import services
 from felixlite.bgp.sessions import SOURCE as BGP
 from felixlite.cni import plan as cni
 from felixlite.config import Settings
@@ -89,6 +90,8 @@ class NodePlanner:
         self.peering = Remembered(bgp.peers)
         self.gateways = Settled(bgp.gateways)
         self.announcements = Remembered(bgp.announcements)
+        self.services = Settled(services.addresses)
+        self.service_ranges = Remembered(services.named)
         self.told_on = Remembered(_learned_of_pools)
         self.policy = PolicyPlanner()
         self.policy_settings = Remembered(_policy_settings)
@@ -117,7 +120,7 @@ class NodePlanner:
             "links": (*tunnels["links"], pods["links"]),
             "sysctls": (self.host_sysctls(settings, self.given.ipv6), *tunnels["sysctls"], pods["sysctls"]),
             "neighbours": (*tunnels["neighbours"], pods["neighbours"]),
-            "routes": self._routes(snapshot, ground, pods["routes"], configuration.route_priority),
+            "routes": self._routes(snapshot, ground, pods["routes"], configuration),
             "bgp peers": (peering.rows,),
             "announcements": (self._announcements(snapshot, here, peering, configuration),),
             "pod mtus": (pods["pod_mtus"],),
@@ -182,12 +185,13 @@ class NodePlanner:
         wanted = self.workloads(s.local_workloads, s.links, mtu, ground.uplinks.get(4), self.given.ipv6)
         return {table: settled(getattr(wanted, table)) for table, settled in self.workload_slices.items()}
 
-    def _routes(self, s: Snapshot, ground: Ground, pods: Mapping[Any, Any], metric: int) -> Slices:
+    def _routes(self, s: Snapshot, ground: Ground, pods: Mapping[Any, Any], configuration: BgpConfiguration) -> Slices:
         """Whoever has the better claim to a destination comes first: own pods, the store about blocks, then BGP."""
+        service_ranges = self.service_ranges(configuration)
         by_block = self.by_block(s.blocks, ground)
         own = self.blackholes(s.here, s.affinities)
         by_bgp = self.by_bgp(self.covered(s.learned, ground.pools), ground)
-        outside = self.outside(s.learned, ground.pools, ground.reach, metric)
+        outside = self.outside(s.learned, ground.pools, ground.reach, configuration.route_priority, service_ranges)
         return (
             pods,
             self.blackholes_less(own, by_block, pods),
@@ -207,7 +211,10 @@ class NodePlanner:
         """Without filters that say otherwise, only a reflector passes on what no pool covers; a full table is spared."""
         everything = here.cluster_id is not None or any(p.exports or p.exports_v6 for p in peering.rows.values())
         learned = s.learned if everything else self.told_on(self.covered.rows)
-        return self.announcements(here, peering.rows, s.affinities, s.local_workloads, s.pools, configuration, learned)
+        published = self.services(here, s.service_addresses, s.served_here, configuration)
+        return self.announcements(
+            here, peering.rows, s.affinities, s.local_workloads, s.pools, configuration, learned, published
+        )
 
     def speech(self, s: Snapshot) -> tuple[bgp.Speech, Mapping[Prefix, bgp.Candidate]]:
         """What decides about announcements, for whoever asks why."""
@@ -217,7 +224,8 @@ class NodePlanner:
         configuration = self.bgp_configuration(s.bgp_configurations, s.here)
         peering = self._peering(s, here, configuration)
         found = bgp.Speech(here, tuple(s.pools.values()), configuration, peering.rows)
-        return found, bgp.own_candidates(found, s.affinities, s.local_workloads)
+        published = services.addresses(here, s.service_addresses, s.served_here, configuration)
+        return found, bgp.own_candidates(found, s.affinities, s.local_workloads, published)
 
     def _notes(
         self, s: Snapshot, ground: Ground, settings: Settings, policy: tuple[str, ...], now: float

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from typing import Any, assert_never, cast
 
 from felixlite.addresses import Address, Prefix
-from felixlite.model.inside import Affinity, BgpFilter, BgpPeer, Block, Node, Pool, Workload
+from felixlite.model.inside import Affinity, BgpFilter, BgpPeer, Block, Node, Pool, ServiceAddresses, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,10 @@ class Snapshot:
     network_sets: Mapping[tuple[str, str], Any] = field(default_factory=dict)
     profiles: Mapping[str, Any] = field(default_factory=dict)
     services: Mapping[tuple[str, str], Any] = field(default_factory=dict)  # (namespace, name) -> model.policy.Service
+    service_addresses: Mapping[tuple[str, str], ServiceAddresses] = field(default_factory=dict)
+    served_here: Mapping[tuple[str, str, str], bool] = field(
+        default_factory=dict
+    )  # (namespace, service, slice) -> True
     secrets: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)  # (name, key) -> value
     rejected: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> why it is kept out
 

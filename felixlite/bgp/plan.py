@@ -17,6 +17,7 @@ from felixlite.addresses import Address, Prefix
 from felixlite.bgp.filters import Route, judge, rules_of
 from felixlite.bgp.rib import NORMAL_PREFERENCE
 from felixlite.bgp.rows import Announcement, AnnouncementKey, Peer
+from felixlite.bgp.services import named, ranges
 from felixlite.model.inside import (
     Affinity,
     AffinityState,
@@ -269,9 +270,7 @@ class Speech:
 
     @property
     def services(self) -> tuple[Prefix, ...]:
-        c = self.config
-        aggregated = c.service_load_balancer_cidrs if c.service_load_balancer_aggregation else ()
-        return (*c.service_cluster_cidrs, *c.service_external_cidrs, *aggregated)
+        return ranges(self.here, self.config)
 
 
 def announcements(
@@ -385,7 +384,11 @@ def _not_ours_to_tell(speech: Speech, candidate: Candidate) -> str:
         return ""
     pool = pool_covering(speech.pools, prefix)
     if pool is None:
-        if candidate.what == "learned" and speech.here.cluster_id and any(s.covers(prefix) for s in speech.services):
+        if (
+            candidate.what == "learned"
+            and speech.here.cluster_id
+            and any(s.covers(prefix) for s in named(speech.config))
+        ):
             return ""
         return "no IPPool covers it"
     return f"IPPool {pool.name} has disableBGPExport" if pool.disable_bgp_export else ""

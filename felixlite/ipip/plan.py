@@ -227,9 +227,15 @@ def _shared_out(routes: list[Route]) -> Route:
 
 
 def outside_routes(
-    prefix: Prefix, learned: Learned, pools: Collection[Pool], reach: Reach, metric: int = BGP_METRIC
+    prefix: Prefix,
+    learned: Learned,
+    pools: Collection[Pool],
+    reach: Reach,
+    metric: int = BGP_METRIC,
+    services: Collection[Prefix] = (),
 ) -> Routes:
-    if pool_covering(pools, prefix):
+    """Not into the ranges of services: every node announces them, and kube-proxy takes what arrives (reference 13)."""
+    if pool_covering(pools, prefix) or any(cidr.covers(prefix) for cidr in services):
         return {}
     return as_learned(prefix, learned, reach, learned.priority or metric)
 

@@ -149,6 +149,16 @@ class BgpConfiguration:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceAddresses:
+    """Under which addresses a Kubernetes Service is reached from outside of its own node. Key: (namespace, name)."""
+
+    cluster: tuple[Prefix, ...] = ()
+    external: tuple[Prefix, ...] = ()
+    load_balancer: tuple[Prefix, ...] = ()
+    local: bool = False  # externalTrafficPolicy Local: only where it has endpoints
+
+
+@dataclass(frozen=True, slots=True)
 class SecretRef:
     name: str
     key: str

@@ -4,12 +4,15 @@ Node is not here: a store makes Calico's Node of it (datastore/), as it makes a 
 """
 
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from felixlite.addresses import Prefix
+from felixlite.model.inside import ServiceAddresses
 from felixlite.model.policies import StagedAction
 from felixlite.model.policy import TCP, Backend
 from felixlite.model.resource import Resource, Spec
@@ -129,6 +132,27 @@ class Service(Resource):
     spec: Map = Field(default_factory=dict)
     status: Map | None = None
 
+    def inside(self) -> ServiceAddresses:
+        """Headless services and ExternalNames have no address; what is none is passed over, as Kubernetes wrote it."""
+        spec = self.spec
+        if spec.get("type") == "ExternalName" or spec.get("clusterIP") == "None":
+            return ServiceAddresses()
+        ingress = ((self.status or {}).get("loadBalancer") or {}).get("ingress") or ()
+        return ServiceAddresses(
+            cluster=hosts(spec.get("clusterIPs") or [spec.get("clusterIP")]),
+            external=hosts(spec.get("externalIPs") or ()),
+            load_balancer=hosts(one.get("ip") for one in ingress) if spec.get("type") == "LoadBalancer" else (),
+            local=spec.get("externalTrafficPolicy") == "Local",
+        )
+
+
+def hosts(texts: Iterable[Any]) -> tuple[Prefix, ...]:
+    found = []
+    for text in texts:
+        with suppress(ValueError):
+            found.append(Prefix.host(ip_address(text or "")))
+    return tuple(found)
+
 
 class Endpoint(Model):
     addresses: list[str] = Field(default_factory=list)
@@ -165,6 +189,13 @@ class EndpointSlice(Resource):
             for address in endpoint.addresses
             for port in self.ports or ()
             if port.port is not None
+        )
+
+    def is_served_by(self, node: str) -> bool:
+        """Whether a ready endpoint is on this node; a condition that nobody wrote means ready."""
+        return any(
+            endpoint.nodeName == node and (endpoint.conditions or {}).get("ready") is not False
+            for endpoint in self.endpoints
         )
 
     @rule
