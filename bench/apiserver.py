@@ -79,17 +79,17 @@ def a_set(number: int) -> dict[str, Any]:
     }
 
 
-def crowd(state: Path, url: str, ready: Any, stop: Any, told: Any) -> None:
-    """Reads what 1,000 watchers are told; reports how many events."""
+def crowd(state: Path, url: str, ready: Any, expected: Any, told: Any) -> None:
+    """Reads what 1,000 watchers are told; reports how many events, when all are there or none came for 30 s."""
     client = Client(state, url)
     selector, events = selectors.DefaultSelector(), 0
     for _ in range(WATCHERS):
         selector.register(client.watching(), selectors.EVENT_READ, bytearray())
     ready.set()
-    quiet = 0
-    while quiet < 20:
+    heard = time.monotonic()
+    while not 0 < expected.value <= events and time.monotonic() - heard < 30:
         chosen = selector.select(0.1)
-        quiet = quiet + 1 if stop.is_set() and not chosen else 0
+        heard = time.monotonic() if chosen else heard
         for key, _ in chosen:
             try:
                 while data := key.fileobj.recv(65536):  # type: ignore[union-attr]  # an SSLSocket
@@ -183,8 +183,8 @@ def main() -> list[Row]:
 
 def crowded(client: Client, state: Path, url: str, pid: int) -> list[Row]:
     spawn = multiprocessing.get_context("spawn")
-    ready, stop, told, done = spawn.Event(), spawn.Event(), spawn.Queue(), spawn.Queue()
-    reading = spawn.Process(target=crowd, args=(state, url, ready, stop, told))
+    ready, expected, told, done = spawn.Event(), spawn.Value("q", 0), spawn.Queue(), spawn.Queue()
+    reading = spawn.Process(target=crowd, args=(state, url, ready, expected, told))
     reading.start()
     ready.wait(120)
     writing = spawn.Process(target=writer, args=(state, url, done))
@@ -194,7 +194,7 @@ def crowded(client: Client, state: Path, url: str, pid: int) -> list[Row]:
     took = gets(client, SECONDS)
     writes = done.get(timeout=60)
     after, elapsed = usage(pid), time.monotonic() - began
-    stop.set()
+    expected.value = writes * WATCHERS
     events = told.get(timeout=120)
     for process in (writing, reading):
         process.join(30)
