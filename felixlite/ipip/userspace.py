@@ -7,7 +7,9 @@ only receives: fragments and whatever else they pass on.
 
     python -m felixlite.ipip.userspace LINK [--receive-only] [--namespace FD]
 
-It ends when its standard input does, so it never outlives the agent.  `Forwarders` is the table that has it running.
+When the agent dies it goes on: the next agent's process asks it for its descriptors (by a socket that only the network
+namespace's root may use), and no packet is lost between the two.  If nobody asks, it ends after ORPHANED seconds.
+`Forwarders` is the table that has it running, and ends it when it is not wanted.
 """
 
 import argparse
@@ -33,6 +35,8 @@ _ROUTE_CHANGES: Final = 0x40  # RTMGRP_IPV4_ROUTE
 _GET_ROUTE, _NEW_ROUTE, _DST, _OIF, _GATEWAY = 26, 24, 1, 4, 5
 _HEADER, _RTMSG = struct.Struct("=IHHII"), struct.Struct("=BBBBBBBBI")
 _MOST_REMEMBERED: Final = 100_000  # destinations
+ORPHANED: Final = 3600.0  # as long it goes on without an agent
+_LAST_PACKET: Final = 0.05  # for what is in hand when another process has taken over
 _PATIENCE: Final = 5.0  # for a process before us that still holds the device
 
 
@@ -102,10 +106,75 @@ class Gateways:
                 self._changes += 1
 
 
-def send_on(device: int, outside: socket.socket, gateway: Callable[[bytes], str]) -> None:
-    """tunl0 -> protocol 4, for ever."""
-    read, send = os.read, outside.sendto
-    while True:
+class Ends:
+    """The two descriptors that are forwarded between: the TUN device and the raw socket."""
+
+    def __init__(self, link: str) -> None:
+        self.handed_over = False
+        self._name = f"\0felixlite-{link}"
+        self.device, self.outside = _inherited(self._name) or (open_tun(link), _raw_socket())
+
+    def hand_over(self) -> None:
+        """To the next process that asks for them, and this one is done."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            if not _bound_soon(door, self._name):
+                return  # somebody else has the name: then the next one has to open them anew
+            door.listen(1)
+            while not self.handed_over:
+                asker, _ = door.accept()
+                with asker, suppress(OSError):  # it went away: the next one may ask
+                    if _is_root(asker):
+                        socket.send_fds(asker, [b"take over"], [self.device, self.outside.fileno()])
+                        self.handed_over = asker.recv(16) == b"taken"
+        time.sleep(_LAST_PACKET)
+
+
+def _bound_soon(door: socket.socket, name: str) -> bool:
+    """The process before us may hold the name until it has ended."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        try:
+            door.bind(name)
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def _is_root(peer: socket.socket) -> bool:
+    _, user, _ = struct.unpack("=iII", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return bool(user == 0)
+
+
+def _inherited(name: str) -> tuple[int, socket.socket] | None:
+    """The descriptors of a process before us that still runs."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+        asking.settimeout(_PATIENCE)
+        try:
+            asking.connect(name)
+            if not _is_root(asking):
+                return None
+            _, found, _, _ = socket.recv_fds(asking, 64, 2)
+            device, outside = found
+            asking.send(b"taken")
+        except (OSError, ValueError):  # nobody is there
+            return None
+        return device, socket.socket(fileno=outside)
+
+
+def _raw_socket() -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_RAW, _IPIP)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    # the routers on the way may fragment what our outer header made too long
+    made.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER, IP_PMTUDISC_DONT
+    return made
+
+
+def send_on(ends: Ends, gateway: Callable[[bytes], str]) -> None:
+    """tunl0 -> protocol 4, until somebody else does."""
+    read, send, device = os.read, ends.outside.sendto, ends.device
+    while not ends.handed_over:
         packet = read(device, _LONGEST_PACKET)
         if packet[0] >> 4 != 4 or not (remote := gateway(packet[16:20])):
             continue
@@ -115,10 +184,10 @@ def send_on(device: int, outside: socket.socket, gateway: Callable[[bytes], str]
             continue
 
 
-def receive(device: int, outside: socket.socket) -> None:
-    """Protocol 4 -> tunl0, for ever."""
-    receive, write = outside.recv, os.write
-    while True:
+def receive(ends: Ends) -> None:
+    """Protocol 4 -> tunl0, until somebody else does."""
+    receive, write, device = ends.outside.recv, os.write, ends.device
+    while not ends.handed_over:
         packet = receive(_LONGEST_PACKET)
         inner = packet[(packet[0] & 15) * 4 :]
         if len(inner) >= 20 and inner[0] >> 4 == 4:
@@ -136,29 +205,34 @@ def main(argv: list[str]) -> int:
     given = words.parse_args(argv)
     if given.namespace is not None and CDLL(None, use_errno=True).setns(given.namespace, 0x40000000):
         raise OSError(get_errno(), "setns")
-    device = open_tun(given.link)
-    outside = socket.socket(socket.AF_INET, socket.SOCK_RAW, _IPIP)
-    outside.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    # the routers on the way may fragment what our outer header made too long
-    outside.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER, IP_PMTUDISC_DONT
-    work: list[Callable[[], None]] = [lambda: receive(device, outside)]
+    gateways = Gateways(given.link)  # before the descriptors: from then on this process is the one that forwards
+    ends = Ends(given.link)
+    work: list[Callable[[], None]] = [lambda: receive(ends)]
     if not given.receive_only:
-        gateways = Gateways(given.link)
-        work += [gateways.follow, lambda: send_on(device, outside, gateways)]
+        work += [gateways.follow, lambda: send_on(ends, gateways)]
     for task in work:
-        threading.Thread(target=_to_the_end, args=(task,), daemon=True).start()
+        threading.Thread(target=_to_the_end, args=(task, ends), daemon=True).start()
+    threading.Thread(target=_handed_over, args=(ends,), daemon=True).start()
     os.write(1, b"ready\n")
     while os.read(0, 4096):
         pass
+    time.sleep(ORPHANED)
     return 0
 
 
-def _to_the_end(task: Callable[[], None]) -> None:
+def _handed_over(ends: Ends) -> None:
+    ends.hand_over()
+    if ends.handed_over:
+        os._exit(0)
+
+
+def _to_the_end(task: Callable[[], None], ends: Ends) -> None:
     """A part that breaks takes the process down; the table starts another."""
     try:
         task()
     finally:
-        os._exit(1)
+        if not ends.handed_over:
+            os._exit(1)
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -202,6 +276,7 @@ class Forwarders:
         argv += ["--namespace", str(self.namespace)] if self.namespace is not None else []
         process = subprocess.Popen(
             argv,
+            start_new_session=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

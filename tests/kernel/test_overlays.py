@@ -12,7 +12,7 @@ from felixlite.ipip.plan import Carrier
 from felixlite.pathmtu import checksum
 from tests.support.overlays import pool
 from tests.support.sniff import pinging, seen
-from tests.support.stations import stations
+from tests.support.stations import Station, stations
 
 EBPF = [Carrier.EBPF, Carrier.EBPF]
 OUTER = "icmp or ip proto 4 or udp port 4789"
@@ -138,6 +138,26 @@ def datagrams(link=""):
     if link:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
     return made
+
+
+def test_a_tunnel_process_outlives_its_agent_until_the_next_one_takes_over_and_no_packet_is_lost():
+    with stations([Carrier.USER_SPACE, Carrier.USER_SPACE], modes(ipip="Always")) as lan:
+        lan.converge()
+        first = running(lan, "n1")
+        with pinging(lan.pods["n1"], lan.pod_address("n2")):
+            for _ in range(3):
+                killed = lan.stations["n1"].forwarders
+                killed._running["tunl0"][1].stdin.close()  # as the kernel does it when the agent is gone
+                lan.stations["n1"].close_all_but_the_tunnel()
+                lan.stations["n1"] = Station("n1", lan.spaces["n1"], Carrier.USER_SPACE)
+                lan.step("n1")
+
+        assert first.wait(10) == 0
+        assert running(lan, "n1").poll() is None
+
+
+def running(lan, name):
+    return lan.stations[name].forwarders._running["tunl0"][1]
 
 
 RING = [{"ipip": "Always"}, {"ipip": "CrossSubnet"}, {}, {"vxlan": "Always"}]

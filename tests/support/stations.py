@@ -68,6 +68,9 @@ class Station:
 
     def close(self) -> None:
         self.forwarders.close()
+        self.close_all_but_the_tunnel()
+
+    def close_all_but_the_tunnel(self) -> None:
         self.programs.close()
         self.host.close()
 
