@@ -115,13 +115,16 @@ class Planner:
         for key, old, policy in changes(last.policies, inputs.policies):
             dirty.policies.add(key)
             dirty.workloads.update(self.targets.put_policy(key, old, policy))
+        turned: set[PolicyKey] = set()  # they select a workload that they did not, or the other way round
         for key in workloads:
             before = self.targets.policies_of(key)
             if workload := inputs.local_workloads.get(key):
                 self.targets.index.put(key, endpoint_labels(workload, inputs.profiles))
             else:
                 self.targets.index.drop(key)
-            dirty.policies.update(before ^ self.targets.policies_of(key))
+            turned |= before ^ self.targets.policies_of(key)
+        # who has chains and still selects somebody reads as before
+        dirty.policies.update(key for key in turned if self.targets.is_active(key) != (key in self.chains.rendered))
         return dirty
 
     def _put_chains(self, last: Inputs, inputs: Inputs, dirty: _Dirty, profiles: set[str]) -> None:
