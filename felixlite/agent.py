@@ -65,6 +65,7 @@ from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
 from felixlite.reconcile import Reconciler, Table, merged
 from felixlite.registration import FirstPool, ensure_cluster, ensure_pool, publish, register
+from felixlite.sessionevents import SessionEvents
 from felixlite.snapshot import Change, SessionState, Snapshot
 from felixlite.threads import Threads
 
@@ -202,7 +203,7 @@ class Agent:
         ]
 
     def _announcements(self) -> list[Duty]:
-        """Where somebody waits for it: pods can be attached here (`felixlite node shutdown` takes it back)."""
+        """Where somebody waits for it: pods can be attached here (`felixlite node shutdown` takes it back), BGP is down."""
         told = announcer(self.store)
         if told is None:
             return []
@@ -212,7 +213,13 @@ class Agent:
                 lambda known: (self._is_registered(known),),
                 lambda _: told.announce(self.here, is_up=True),
                 needs=lambda known: self._is_registered(known) and self.loop.in_sync,
-            )
+            ),
+            Duty(
+                "session events",
+                lambda known: (known.sessions,),
+                SessionEvents(self.store, told).tell,
+                needs=lambda known: self._is_registered(known) and self.loop.in_sync,
+            ),
         ]
 
     def _tunnels_in_use(self) -> frozenset[str]:

@@ -30,6 +30,7 @@ POOL = Key("IPPool", "default-ipv4-ippool")
 CALICO = "crd.projectcalico.org"
 # what only some runs need, and when
 SOMETIMES = {
+    Right("", "events", "create"),  # a BGP session was lost
     Right(CALICO, "ipamconfigs", "get"),  # an assignment before everything is listed for the first time
     Right(CALICO, "ipamhandles", "update"),  # by the controllers: a handle with addresses in several blocks
     Right(CALICO, "ippools/status", "update"),  # where the status is a resource of its own, unlike in our own server
