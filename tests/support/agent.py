@@ -5,11 +5,12 @@ with agent(server.url, folder) as running:      # in the namespace of the callin
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from felixlite import control
@@ -81,3 +82,15 @@ def agent(store: str, folder: Path, node: str = "n1") -> Iterator[RunningAgent]:
         yield running
     finally:
         running.stop()
+        end_tunnel_processes()
+
+
+def end_tunnel_processes() -> None:
+    """Those in the calling thread's namespace: on a node they go on for the next agent, here there is none."""
+    here = Path("/proc/thread-self/ns/net").readlink()
+    for found in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if (found / "ns/net").readlink() == here and b"felixlite.ipip.userspace" in (
+                found / "cmdline"
+            ).read_bytes():
+                os.kill(int(found.name), signal.SIGKILL)
