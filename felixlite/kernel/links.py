@@ -66,7 +66,7 @@ class Links:
         return name in self._set
 
     def remade(self) -> set[str]:
-        """The devices made since the last question; whatever sat on one of that name before is gone."""
+        """The devices made anew or given another MAC since the last question: what sat on them is gone."""
         made, self._remade = self._remade, set()
         return made
 
@@ -78,10 +78,21 @@ class Links:
             try:
                 if row.kind != "adopt":
                     self._make(name, row)
-                self.host.netlink.do(messages.set_link(name, up=row.up, mtu=row.mtu, mac=row.mac))
+                self._settle(name, row)
             except OSError as error:
                 failed[name] = _explained(error, name)
         return failed
+
+    def _settle(self, name: str, row: Link) -> None:
+        """A MAC is set only where it is another one: with every MAC that is set, even the same, the kernel throws away
+        all neighbours on the link, the permanent ones too (neigh_changeaddr), and no notification of it reaches us.
+        """
+        data = self.host.netlink.get(*messages.get_link(name))
+        now = seen.link(data, 0, len(data)).state
+        mac = row.mac if row.mac != now.mac else None
+        self.host.netlink.do(messages.set_link(name, up=row.up, mtu=row.mtu, mac=mac))
+        if mac:
+            self._remade.add(name)
 
     def delete(self, keys: Collection[str]) -> dict[str, Exception]:
         self._set -= {*keys}

@@ -10,10 +10,11 @@ from felixlite.addresses import Prefix
 from felixlite.kernel.events import SOURCE, Events
 from felixlite.kernel.host import Host
 from felixlite.kernel.links import Links
+from felixlite.kernel.neighbours import Neighbours
 from felixlite.kernel.routes import Routes
 from felixlite.loop import Loop, Planned
 from felixlite.reconcile import Reconciler
-from felixlite.rows import Link, RouteKey, Vxlan, blackhole, on, via
+from felixlite.rows import Link, Neighbour, NeighbourKey, RouteKey, Vxlan, blackhole, on, via
 from felixlite.snapshot import Snapshot
 from tests.support.netns import namespace
 
@@ -150,3 +151,16 @@ def test_once_converged_the_core_is_quiet(net, node):
     time.sleep(0.3)
 
     assert len(node.rounds) == rounds
+
+
+@pytest.mark.parametrize("mac", ["ee:ee:ee:ee:ee:ee", "02:00:00:00:00:77"])
+def test_neighbours_outlive_a_link_that_is_set_again_and_come_back_after_another_mac(net, mac):
+    net.ip(f"link set cali1 address {mac}")
+    neighbours = {NeighbourKey("cali1", ip("10.1.0.5")): Neighbour("02:00:00:00:00:05")}
+    with Host(net.fd) as host:
+        reconciler = Reconciler([Links(host), Neighbours(host)])
+        reconciler.converge({"neighbours": (neighbours,)}, 0.0, may_delete=True)
+        wanted = {"cali1": Link("adopt", mtu=1400, mac="ee:ee:ee:ee:ee:ee")}
+        reconciler.converge({"links": (wanted,), "neighbours": (neighbours,)}, 1.0, may_delete=True)
+        assert "PERMANENT" in net.ip("neigh show dev cali1")
+        assert Links(host).read_for(wanted) == wanted
