@@ -6,7 +6,6 @@ run, because everything that a test may need is installed there by `./run`.
 
 import gc
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,11 +18,10 @@ settings.load_profile("felixlite")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def past_is_past() -> Iterator[None]:
+def past_is_past() -> None:
     """What earlier files left in memory is not walked by every later collection: it made the last files ten times slower."""
     gc.collect()
     gc.freeze()
-    yield
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
