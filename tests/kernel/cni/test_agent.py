@@ -98,7 +98,7 @@ class RealNode:
         """All that an attachment leaves somewhere, counted."""
         return {
             "links": sum(1 for link in self.net.show("link") if link["ifname"].startswith("cali")),
-            "routes": len(self.net.show("route show table all")),
+            "routes": len(self.net.show("route show table all proto 80")),  # the kernel's own come late (IPv6's DAD)
             "neighbours": sum(1 for n in self.net.show("neigh") if "PERMANENT" in n["state"]),
             "rules and sets": len(self.net.command("nft", "list", "ruleset").splitlines()),
             "endpoints": self.stored("/calico/resources/v3/projectcalico.org/workloadendpoints/"),
