@@ -13,6 +13,7 @@ from felixlite.cli.lab_change import node, pod
 from felixlite.cli.lab_faults import bench, break_, fix
 from felixlite.cli.lab_option import lab_name
 from felixlite.cli.lab_tour import tour
+from felixlite.lab import matrix
 from felixlite.lab.lab import Lab
 from felixlite.lab.probe import Cell
 from felixlite.lab.topology import ROUTER_KINDS, STORE_KINDS, Topology
@@ -99,13 +100,13 @@ def ping(name: str, count: int, as_json: bool) -> None:
     """All pairs: loss, round trip, and the source address that the receiver saw. Exit code: how many cells are wrong."""
     found = Lab.load(name)
     cells = found.ping(count)
-    wrong = [cell for cell in cells if not found.is_right(cell)]
+    wrong = [cell for cell in cells if not cell.is_right]
     silent = [cell for cell in wrong if not cell.arrived]
-    verdicts = dict(zip(map(id, silent), found.verdicts(silent), strict=True))
+    verdicts = dict(zip(map(id, silent), matrix.verdicts(found, silent), strict=True))
     wrong = [cell for cell in wrong if not verdicts.get(id(cell), "").startswith("denied")]
     told = [
         _cell(cell, way, verdicts.get(id(cell), "allowed"), right=cell not in wrong)
-        for cell, way in zip(cells, found.ways(cells), strict=True)
+        for cell, way in zip(cells, matrix.ways(found, cells), strict=True)
     ]
     if as_json:
         click.echo(json.dumps(told, indent=2))

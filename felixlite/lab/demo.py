@@ -37,7 +37,7 @@ def _routes(lab: Lab, say: Say, node: str) -> None:
 
 def _matrix(lab: Lab, say: Say) -> int:
     cells = lab.ping(count=3)
-    wrong = [cell for cell in cells if not lab.is_right(cell)]
+    wrong = [cell for cell in cells if not cell.is_right]
     pods = {pod.name for pod in lab.pods()}
     inside = [cell for cell in cells if cell.source.name in pods and cell.target.name in pods]
     outside = next(cell for cell in cells if cell.target.name == "outside")

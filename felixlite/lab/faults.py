@@ -49,7 +49,7 @@ def well(lab: Lab, _: Kept = NOTHING) -> bool:
             return False
         if not status["ready"] or status["degraded"]:
             return False
-    return all(map(lab.is_right, lab.ping(patience=0.2)))
+    return all(cell.is_right for cell in lab.ping(patience=0.2))
 
 
 def shell(machine: Machine, *words: str) -> str:

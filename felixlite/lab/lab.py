@@ -5,11 +5,10 @@ Nothing is simulated: namespaces for machines, veth for cables, the programs the
 """
 
 import json
-import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from typing import Any
 from felixlite import control
 from felixlite.cni.install import install_plugin
 from felixlite.errors import FelixliteError, Misconfigured, Unreachable
-from felixlite.lab import etcd, kube, rack, routers, world
+from felixlite.lab import etcd, kube, matrix, rack, routers, world
 from felixlite.lab.pods import NAMESPACE, Pod, attach, detach, named
-from felixlite.lab.probe import PORT, Cell, Place, Prober
+from felixlite.lab.probe import Cell, Place, Prober
 from felixlite.lab.topology import POOL, ROUTER_AS, Machine, Topology
 
 FELIXLITE = (sys.executable, "-m", "felixlite")
@@ -327,7 +326,8 @@ class Lab:
     # -- the matrix
 
     def pod_places(self) -> list[Place]:
-        return [Place(pod.name, pod.namespace, pod.address) for pod in self.pods()]
+        addresses = {machine.name: str(machine.address) for machine in self.topology.node_machines()}
+        return [Place(pod.name, pod.namespace, pod.address, addresses[pod.node]) for pod in self.pods()]
 
     def other_places(self) -> list[Place]:
         machines = [*self.topology.router_machines(), self.topology.outside]
@@ -335,65 +335,12 @@ class Lab:
 
     def ping(self, count: int = 1, patience: float = 1.0) -> list[Cell]:
         """Pod to pod, pod to the outside and routers to pods."""
-        inner, outer = self.pod_places(), self.other_places()
-        pairs = [(a, b) for a in inner for b in inner if a != b]
-        pairs += [(a, b) for a in inner for b in outer]
-        pairs += [(a, b) for a in outer if a.name != "outside" for b in inner]
-        with Prober([*inner, *outer]) as prober:
-            return prober.matrix(pairs, count, patience)
-
-    def ways(self, cells: Sequence[Cell]) -> list[str]:
-        """How the probes of each cell travel, as the routes of the sender's node say."""
-        nodes = {pod.name: pod.node for pod in self.pods()}
-        devices: dict[str, dict[str, str]] = {}
-        for here in sorted({nodes[cell.source.name] for cell in cells if cell.source.name in nodes}):
-            asked = {cell.target.address for cell in cells if nodes.get(cell.source.name) == here}
-            devices[here] = self._devices_to(here, asked)
-        tunnels = {here: {"tunl0": f"ipip ({self.status(here)['ipip']})", "vxlan.calico": "vxlan"} for here in devices}
-
-        def way(cell: Cell) -> str:
-            here = nodes.get(cell.source.name)
-            if here is None:
-                return "native"
-            if here == nodes.get(cell.target.name):
-                return "local"
-            return tunnels[here].get(devices[here].get(cell.target.address, ""), "native")
-
-        return [way(cell) for cell in cells]
-
-    def _devices_to(self, here: str, addresses: Iterable[str]) -> dict[str, str]:
-        """By which interface the node sends to each address that it has a route to."""
-        batch = "".join(f"route get {address}\n" for address in addresses)
-        asked = ["ip", "-o", "-force", "-batch", "-"]
-        said = world.run(asked, stdin=batch, namespace=self.machine(here).namespace, check=False)
-        found = (re.match(r"(?:\w+ )?(\S+) .*?\bdev (\S+)", line) for line in said.splitlines())
-        return {match[1]: match[2] for match in found if match}
-
-    def verdicts(self, cells: Sequence[Cell]) -> list[str]:
-        """What policy says about the probes of each cell: `allowed`, or by what they are denied."""
-        pairs = json.dumps([[cell.source.address, cell.target.address] for cell in cells])
-        command = [sys.executable, "-m", "felixlite.cli.lab_verdicts", self.store_url, str(PORT)]
-        found = json.loads(world.run(command, stdin=pairs, namespace=self.topology.switch)) if cells else []
-        return ["allowed" if each["action"] == "Allow" else f"denied by {each['by']}" for each in found]
-
-    def is_right(self, cell: Cell) -> bool:
-        """Everything arrived; a pod is seen under its own address inside, and under its node's (once) outside."""
-        if cell.answered != cell.sent:
-            return False
-        node_of = {pod.name: self.machine(pod.node) for pod in self.pods()}
-        if cell.source.name in node_of and cell.target.name not in node_of:
-            return cell.seen_from == str(node_of[cell.source.name].address)
-        if cell.source.name in node_of:
-            return cell.seen_from == cell.source.address
-        return True
+        places = [*self.pod_places(), *self.other_places()]
+        with Prober(places) as prober:
+            return prober.matrix(matrix.pairs(places), count, patience)
 
     def wait_until_green(self, seconds: float = 60.0) -> None:
-        began = time.monotonic()
-        while wrong := [cell for cell in self.ping(patience=0.2) if not self.is_right(cell)]:
-            if time.monotonic() - began > seconds:
-                pairs = ", ".join(f"{cell.source.name} -> {cell.target.name}" for cell in wrong[:5])
-                raise FelixliteError(
-                    f"{len(wrong)} pairs still do not reach each other after {seconds:.0f} s: {pairs}, ..."
-                )
-            time.sleep(0.05)
+        places = [*self.pod_places(), *self.other_places()]
+        with Prober(places) as prober:
+            matrix.wait_until_green(prober, matrix.pairs(places), seconds)
         self._tell("every pod reaches every pod, the routers and the outside")

@@ -40,6 +40,7 @@ class Place:
     name: str
     namespace: str
     address: str
+    node: str = ""  # of a pod: its node's address, under which the outside is to see it
 
 
 @dataclass(slots=True)
@@ -57,6 +58,15 @@ class Cell:
     @property
     def loss(self) -> float:
         return 1 - self.answered / self.sent if self.sent else 1.0
+
+    @property
+    def is_right(self) -> bool:
+        """Everything arrived; a pod is seen under its own address inside, and under its node's (once) outside."""
+        if self.answered != self.sent:
+            return False
+        if not self.source.node:
+            return True  # nobody translates what a router or the outside sends
+        return self.seen_from == (self.source.address if self.target.node else self.source.node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def restart(lab, node, number=signal.SIGTERM):
 
 
 def test_every_pod_reaches_everybody_and_is_seen_as_who_it_should_be(lab):
-    assert [cell for cell in lab.ping(count=3) if not lab.is_right(cell)] == []
+    assert [cell for cell in lab.ping(count=3) if not cell.is_right] == []
 
 
 def test_a_route_deleted_by_hand_is_back_within_a_second(lab):

@@ -54,7 +54,7 @@ def warned(lab: Lab) -> bool:
 def test_pods_keep_their_addresses_in_every_mode_and_are_masqueraded_once_outside(kept: Lab) -> None:
     for mode in RING:
         switched(kept, mode)
-        world.wait_for(lambda: all(map(kept.is_right, kept.ping(count=2))), f"the right sources in {mode}", 30.0)
+        world.wait_for(lambda: all(cell.is_right for cell in kept.ping(count=2)), f"the right sources in {mode}", 30.0)
 
 
 def test_status_names_the_rule_while_nothing_keeps_it_away(lab: Lab) -> None:
