@@ -57,6 +57,7 @@ class Api:
             return Answer(refused.code, encoded(request, refused.document()), headers=after)
 
     def _answer(self, request: Request) -> Answer | Stream:
+        _as_oneself(request)
         wanted = target(request.path)
         if wanted is None:
             return self._page(request)
@@ -199,6 +200,13 @@ class Api:
         if answer is None:
             raise Refused(404, "the server could not find the requested resource")
         return answer
+
+
+def _as_oneself(request: Request) -> None:
+    """Whoever asks as somebody else (`kubectl --as`) must not be answered as themselves."""
+    if other := next((name for name in request.headers if name.startswith("impersonate-")), ""):
+        raise Refused(403, f'User "{request.user.name}" cannot impersonate "{request.headers[other]}": '
+                           "there is one user here, who may do everything; ask without --as")  # fmt: skip
 
 
 def _view(request: Request, wanted: Target) -> View:

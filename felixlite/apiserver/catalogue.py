@@ -4,8 +4,8 @@ One kind of the store may be served twice: an IPPool is `ippools` of projectcali
 The order of the groups is the order in which kubectl looks for a name that several of them have.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 
@@ -20,6 +20,7 @@ NO_CUSTOM_RESOURCE = frozenset(
 WITH_STATUS = frozenset({"Namespace", "Node", "Pod", "Service", "KubernetesNetworkPolicy", "DaemonSet", "Deployment"})
 GROUP_ORDER = ("", "networking.k8s.io", "discovery.k8s.io", "coordination.k8s.io", "apps", "apiextensions.k8s.io")
 LAST_GROUPS = (kinds.CALICO, kinds.CRD_GROUP)
+IN_ALL = frozenset({"Pod", "Service", "DaemonSet", "Deployment"})  # what `kubectl get all` asks for
 
 
 class Form(Enum):
@@ -54,6 +55,10 @@ class Served:
     def title(self) -> str:
         """As messages name it: ippools.projectcalico.org."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return ("all",) if self.stored in IN_ALL else ()
 
     @property
     def is_calico(self) -> bool:
@@ -101,11 +106,12 @@ _EVENT_PRINTER = (
 _CRD_PRINTER = (Printer("Established", ".status.conditions[?(@.type=='Established')].status"),)
 _RBAC, _V1 = "rbac.authorization.k8s.io", "v1"
 
-# kept as they come, as long as this server runs: nobody here reads them. They are what manifests bring along.
+# kept as they come (model/kinds.py BROUGHT_ALONG): nobody here reads them. They are what manifests bring along.
 _OTHERS = (
     Served("", _V1, "nodes", "Node", "Node", False, Form.NODE, ("no",), _NODE_PRINTER, True),
     Served("", _V1, "events", "Event", "Event", True, short=("ev",), printer=_EVENT_PRINTER),
-    Served("", _V1, "configmaps", "ConfigMap", "ConfigMap", True, short=("cm",)),
+    Served("", _V1, "configmaps", "ConfigMap", "ConfigMap", True, short=("cm",),
+           printer=(Printer("Data", ".data", "count"),)),
     Served("apps", _V1, "daemonsets", "DaemonSet", "DaemonSet", True, short=("ds",), has_status=True),
     Served("apps", _V1, "deployments", "Deployment", "Deployment", True, short=("deploy",), has_status=True),
     Served("policy", _V1, "poddisruptionbudgets", "PodDisruptionBudget", "PodDisruptionBudget", True, short=("pdb",)),
@@ -124,7 +130,16 @@ RUN_BY_NOBODY = ("DaemonSet", "Deployment", "PodDisruptionBudget", "PriorityClas
 def everything() -> tuple[Served, ...]:
     plain = [_of_kind(kind) for kind in kinds.KINDS.values()]
     custom = [_custom(kind) for kind in kinds.calico_kinds() if kind.name not in NO_CUSTOM_RESOURCE]
-    return tuple(sorted((*plain, *custom, *_OTHERS), key=lambda served: (_rank(served.group), served.plural)))
+    found = sorted((*plain, *custom, *_OTHERS), key=lambda served: (_rank(served.group), served.plural))
+    return tuple(_once_each(found))
+
+
+def _once_each(found: Iterable[Served]) -> Iterator[Served]:
+    """A short name that two have is the first one's: kubectl would warn of it every time."""
+    taken: set[str] = set()
+    for one in found:
+        yield replace(one, short=tuple(name for name in one.short if name not in taken))
+        taken.update(one.short)
 
 
 def _rank(group: str) -> tuple[int, str]:

@@ -25,7 +25,7 @@ def kept(kind: str, document: Document) -> tuple[Document, tuple[str, ...]]:
     if kind == "CustomResourceDefinition":
         return _definition(document)
     if kind in catalogue.RUN_BY_NOBODY:
-        return document, (f"kept, as long as this server runs, but nobody here acts on a {kind}",)
+        return document, (f"kept, but nobody here acts on a {kind}",)
     return document, ()
 
 

@@ -45,14 +45,15 @@ def resource_list(group: str, version: str) -> Document | None:
 
 
 def _resources(served: Served) -> list[Document]:
-    short = {"shortNames": list(served.short)} if served.short else {}
+    names = {"shortNames": list(served.short)} if served.short else {}
+    names |= {"categories": list(served.categories)} if served.categories else {}
     whole = {
         "name": served.plural,
         "singularName": served.singular,
         "namespaced": served.namespaced,
         "kind": served.kind,
         "verbs": list(VERBS),
-        **short,
+        **names,
     }
     if not served.has_status:
         return [whole]
@@ -94,6 +95,8 @@ def _aggregated(served: Served) -> Document:
     }
     if served.short:
         found["shortNames"] = list(served.short)
+    if served.categories:
+        found["categories"] = list(served.categories)
     if served.has_status:
         found["subresources"] = [{"subresource": "status", "responseKind": kind, "verbs": list(STATUS_VERBS)}]
     return found

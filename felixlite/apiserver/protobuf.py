@@ -60,6 +60,44 @@ _ATTRIBUTES = _inside(
     dict(enumerate((Field(name, _text) for name in ("namespace", "verb", "group", "version", "resource", "subresource", "name")), 1))
 )  # fmt: skip
 _PATH = _inside({1: Field("path", _text), 2: Field("verb", _text)})
+_NUMBER_OR_NAME: Message = {1: Field("is_text", bool, of=int), 2: Field("number", int, of=int), 3: Field("text", _text)}
+
+
+def _number_or_name(value: Any) -> int | str:
+    found = _read(value, _NUMBER_OR_NAME)
+    return str(found.get("text", "")) if found.get("is_text") else _said(found.get("number", 0))
+
+
+def _said(value: Any) -> int | str:
+    """A number that Go always sends: 0 says that there is none."""
+    return int(value) or ""
+
+
+_PORT = _inside(
+    {
+        1: Field("name", _text),
+        2: Field("protocol", _text),
+        3: Field("port", _said, of=int),
+        4: Field("targetPort", _number_or_name),
+        5: Field("nodePort", _said, of=int),
+        6: Field("appProtocol", _text),
+    }
+)
+_SERVICE: Message = {
+    1: Field("ports", _PORT, many=True),
+    2: _map("selector"),
+    3: Field("clusterIP", _text),
+    4: Field("type", _text),
+    5: Field("externalIPs", _text, many=True),
+    7: Field("sessionAffinity", _text),
+    8: Field("loadBalancerIP", _text),
+    9: Field("loadBalancerSourceRanges", _text, many=True),
+    10: Field("externalName", _text),
+    11: Field("externalTrafficPolicy", _text),
+    13: Field("publishNotReadyAddresses", lambda value: bool(value) or "", of=int),
+    18: Field("clusterIPs", _text, many=True),
+    22: Field("internalTrafficPolicy", _text),
+}
 _KINDS: Mapping[str, Message] = {
     "Namespace": {1: _METADATA},
     "ServiceAccount": {
@@ -75,6 +113,7 @@ _KINDS: Mapping[str, Message] = {
         4: _map("stringData"),
         5: Field("immutable", bool, of=int),
     },
+    "Service": {1: _METADATA, 2: Field("spec", _inside(_SERVICE))},
     "ConfigMap": {1: _METADATA, 2: _map("data"), 3: _map("binaryData", _octets), 4: Field("immutable", bool, of=int)},
     "SelfSubjectAccessReview": {
         1: _METADATA,
@@ -82,11 +121,13 @@ _KINDS: Mapping[str, Message] = {
             "spec", _inside({1: Field("resourceAttributes", _ATTRIBUTES), 2: Field("nonResourceAttributes", _PATH)})
         ),
     },
+    "SelfSubjectRulesReview": {1: _METADATA, 2: Field("spec", _inside({1: Field("namespace", _text)}))},
     "SelfSubjectReview": {1: _METADATA},
     "DeleteOptions": {
         1: Field("gracePeriodSeconds", int, of=int),
         2: Field("preconditions", _inside({1: Field("uid", _text), 2: Field("resourceVersion", _text)})),
         4: Field("propagationPolicy", _text),
+        5: Field("dryRun", _text, many=True),
     },
 }
 _ENVELOPE: Message = {

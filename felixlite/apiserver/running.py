@@ -22,9 +22,9 @@ from felixlite.datastore.documents import born
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Document, Key, Store
 from felixlite.errors import AlreadyExists, Misconfigured
-from felixlite.model.kinds import KINDS
 
 LOOPBACK = "127.0.0.1"
+FLEETING = frozenset({"Event"})  # there are many, and nobody wants one of yesterday: they do not burden the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def running(store: Store, settings: Settings) -> Iterator[Running]:
         )
     identity = Identity(settings.folder).made(_hosts(settings))
     known = {one.stored for one in catalogue.everything()}
-    feeds = feeds_for(store, MemoryStore(), sorted(known & KINDS.keys()), sorted(known - KINDS.keys()))
+    feeds = feeds_for(store, MemoryStore(), sorted(known - FLEETING), sorted(FLEETING))
     pump = Pump()
     api = Api(feeds, pump, Rules(settings.read_only, settings.permissive, settings.may))
     server = Server(api, identity, settings.host, settings.port, settings.audit)

@@ -32,7 +32,8 @@ def columns(served: Served) -> list[Document]:
 
 
 def _column(printer: Printer) -> Document:
-    type_ = printer.type if printer.type in ("boolean", "integer", "number") else "string"
+    type_ = {"count": "integer"}.get(printer.type, printer.type)
+    type_ = type_ if type_ in ("boolean", "integer", "number") else "string"
     return {"name": printer.title, "type": type_, "format": "", "description": "", "priority": printer.priority}
 
 
@@ -54,6 +55,8 @@ def cell(found: Mapping[str, Any], printer: Printer, now: datetime) -> object:
     value = at(found, printer.path)
     if printer.type == "date":
         return age(value, now)
+    if shown := _SHOWN.get(printer.type):
+        return shown(value)
     if value is None or value == "":
         return "" if printer.type == "string" else None
     if isinstance(value, str | bool | int | float):
@@ -61,6 +64,37 @@ def cell(found: Mapping[str, Any], printer: Printer, now: datetime) -> object:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return ",".join(f"{name}={what}" for name, what in value.items()) if isinstance(value, Mapping) else str(value)
+
+
+def selector(value: object) -> str:
+    """A LabelSelector in the words of `kubectl get -l`."""
+    given = value if isinstance(value, Mapping) else {}
+    parts = [f"{name}={what}" for name, what in sorted((given.get("matchLabels") or {}).items())]
+    parts += [_requirement(one) for one in given.get("matchExpressions") or () if isinstance(one, Mapping)]
+    return ",".join(parts) or "<none>"
+
+
+def _requirement(one: Mapping[str, Any]) -> str:
+    key, values = one.get("key", ""), ",".join(map(str, one.get("values") or ()))
+    words = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "DoesNotExist": f"!{key}"}
+    return words.get(str(one.get("operator")), str(key))
+
+
+def ports(value: object) -> str:
+    """Of a Service: 80/TCP,443:30443/TCP."""
+    given = [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+    outside = [f":{one['nodePort']}" if one.get("nodePort") else "" for one in given]
+    found = [
+        f"{one.get('port')}{node}/{one.get('protocol') or 'TCP'}" for one, node in zip(given, outside, strict=True)
+    ]
+    return ",".join(found) or "<none>"
+
+
+def _count(value: object) -> int:
+    return len(value) if isinstance(value, Mapping | list) else 0
+
+
+_SHOWN = {"selector": selector, "ports": ports, "count": _count}
 
 
 def at(found: Any, path: str) -> Any:

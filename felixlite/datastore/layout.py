@@ -6,6 +6,7 @@
     BlockAffinity     /calico/ipam/v2/host/<node>/ipv4/block/10.0.0.0-26                     {"state", "deleted"}
     IPAMHandle        /calico/ipam/v2/handle/<id>                                            {"block", "deleted"}
     IPAMConfiguration /calico/ipam/v2/config                                                 snake case
+    ConfigMap ...     /calico/felixlite/ConfigMap/<namespace>/<name>           what Calico has no place for; whole documents
 
 Facts: reference 2.13 to 2.16 and 3.1.  A value here is what JSON can say; etcd.py makes the bytes.  What Calico keeps next
 to these (the record /calico/ipam/v2/host/<node>, its v1 keys, Felix's status) is nobody's path: never listed, never touched.
@@ -20,9 +21,10 @@ from felixlite.datastore.documents import frame, framed
 from felixlite.datastore.names import affinity_name, affinity_parts, block_cidr, block_name, cidr_text
 from felixlite.datastore.store import Document, Key
 from felixlite.errors import StoreError
-from felixlite.model.kinds import KINDS
+from felixlite.model.kinds import BROUGHT_ALONG, KINDS
 
 RESOURCES = "/calico/resources/v3/projectcalico.org/"
+ALONG = "/calico/felixlite/"
 IPAM = "/calico/ipam/v2/"
 VIRTUAL_OWNERS = frozenset({"load-balancer"})  # the only owner of blocks in Calico that is not a node
 
@@ -57,6 +59,8 @@ def key_of(path: str) -> Key | None:
     """None: nothing of ours."""
     if path.startswith(RESOURCES):
         return _resource_key(path.removeprefix(RESOURCES).split("/"))
+    if path.startswith(ALONG):
+        return _along_key(path.removeprefix(ALONG).split("/"))
     if path.startswith(IPAM):
         try:
             return _ipam_key(path.removeprefix(IPAM).split("/"))
@@ -66,6 +70,8 @@ def key_of(path: str) -> Key | None:
 
 
 def _folder(kind: str) -> str:
+    if kind in BROUGHT_ALONG:
+        return f"{ALONG}{kind}/"
     known = KINDS.get(kind)
     if not known:
         raise NoPlace(f"{kind} is no kind that etcd has a place for")
@@ -76,7 +82,7 @@ def _resource_path(key: Key) -> str:
     folder = _folder(key.kind)
     if not key.name or "/" in key.name or "/" in key.namespace:
         raise ValueError("a name must not be empty and have no slash")
-    if not KINDS[key.kind].namespaced:
+    if not (BROUGHT_ALONG[key.kind] if key.kind in BROUGHT_ALONG else KINDS[key.kind].namespaced):
         return folder + key.name
     if not key.namespace:
         raise ValueError("needs a namespace")
@@ -92,6 +98,16 @@ def _resource_key(parts: list[str]) -> Key | None:
             return Key(kind.name, name)
         case True, [_, namespace, name]:
             return Key(kind.name, name, namespace)
+        case _:
+            return None
+
+
+def _along_key(parts: list[str]) -> Key | None:
+    match BROUGHT_ALONG.get(parts[0]), parts:
+        case False, [kind, name] if name:
+            return Key(kind, name)
+        case True, [kind, namespace, name] if namespace and name:
+            return Key(kind, name, namespace)
         case _:
             return None
 

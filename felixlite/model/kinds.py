@@ -317,7 +317,7 @@ _ALL = (
         api_version="networking.k8s.io/v1",
         api_kind="NetworkPolicy",
         etcd_plural="kubernetesnetworkpolicies",
-        printer=(Printer("Pod-Selector", ".spec.podSelector"),),
+        printer=(Printer("Pod-Selector", ".spec.podSelector", "selector"),),
     ),
     Kind("Namespace", "namespaces", "kubernetes:Namespace", ("ns",), api_version="v1", printer=(_PHASE,)),
     Kind("ServiceAccount", "serviceaccounts", "kubernetes:ServiceAccount", ("sa",), namespaced=True, api_version="v1"),
@@ -344,7 +344,12 @@ _ALL = (
         api_version="v1",
         etcd_plural="kubernetesservices",
         columns=(Column("TYPE", "spec.type", empty="ClusterIP"), Column("CLUSTERIP", "spec.clusterIP")),
-        printer=(Printer("Type", ".spec.type"), Printer("Cluster-IP", ".spec.clusterIP")),
+        printer=(
+            Printer("Type", ".spec.type"),
+            Printer("Cluster-IP", ".spec.clusterIP"),
+            Printer("External-IP", ".spec.externalIPs"),
+            Printer("Port(s)", ".spec.ports", "ports"),
+        ),
     ),
     Kind(
         "EndpointSlice",
@@ -355,7 +360,14 @@ _ALL = (
         etcd_plural="kubernetesendpointslices",
         printer=(Printer("AddressType", ".addressType"),),
     ),
-    Kind("Secret", "secrets", "kubernetes:Secret", namespaced=True, api_version="v1"),
+    Kind(
+        "Secret",
+        "secrets",
+        "kubernetes:Secret",
+        namespaced=True,
+        api_version="v1",
+        printer=(Printer("Type", ".type"), Printer("Data", ".data", "count")),
+    ),
     Kind(
         "Lease",
         "leases",
@@ -368,6 +380,20 @@ _ALL = (
 )
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
+
+# Nobody here reads them; manifests bring them along, and who looks for them again (apiserver/) shall find them. Namespaced?
+BROUGHT_ALONG: Mapping[str, bool] = {
+    "ClusterRole": False,
+    "ClusterRoleBinding": False,
+    "ConfigMap": True,
+    "CustomResourceDefinition": False,
+    "DaemonSet": True,
+    "Deployment": True,
+    "PodDisruptionBudget": True,
+    "PriorityClass": False,
+    "Role": True,
+    "RoleBinding": True,
+}
 _ALIASES = {alias.lower(): kind for kind in reversed(_ALL) for alias in (kind.plural, *kind.short, kind.name)}
 _CRD_KINDS = {kind.crd[0]: kind for kind in _ALL if kind.is_calico}
 _CRD_PLURALS = {kind.crd[1]: kind for kind in _ALL if kind.is_calico}

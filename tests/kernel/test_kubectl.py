@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from felixlite.datastore import connect
 from felixlite.datastore.store import Key
-from tests.support.apiserver import ApiServer, Kubectl, apiserver
+from tests.support.apiserver import OLDER, ApiServer, Kubectl, apiserver
 from tests.support.etcd import Etcd, etcd
 
 PATIENCE = 60.0
@@ -41,9 +42,14 @@ def server(etcd_server: Etcd) -> Iterator[ApiServer]:
         store.close()
 
 
-@pytest.fixture(scope="module")
-def kubectl(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    return Kubectl(server.kubeconfig, tmp_path_factory.mktemp("home"))
+@pytest.fixture(scope="module", params=["kubectl", str(OLDER)], ids=["current", "older"])
+def kubectl(request: pytest.FixtureRequest, server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """The one on PATH; and Debian's, which is years older, where another one has that place."""
+    if request.param == str(OLDER) and not OLDER.exists():
+        pytest.skip(
+            "the kubectl on PATH is Debian's own, or `./run setup` could not fetch Debian's: there is no second one"
+        )
+    return Kubectl(server.kubeconfig, tmp_path_factory.mktemp("home"), program=request.param)
 
 
 @pytest.fixture
@@ -233,3 +239,63 @@ def test_the_client_certificate_is_as_good_as_the_token(kubectl: Kubectl, server
 
 def test_server_side_apply_is_refused_with_what_to_do(kubectl: Kubectl) -> None:
     assert "without --server-side" in kubectl.fails("apply", "--server-side", "-f", "-", stdin=POOL)
+
+
+def test_what_is_not_calicos_is_kept_when_the_server_starts_again(etcd_server: Etcd, tmp_path: Path) -> None:
+    store = connect(etcd_server.url)
+    try:
+        with apiserver(store) as before:
+            kubectl = Kubectl(before.kubeconfig, tmp_path)
+            kubectl("create", "configmap", "settings", "--from-literal=a=b")
+        with apiserver(store) as after:
+            kubectl = Kubectl(after.kubeconfig, tmp_path)
+            assert kubectl("get", "configmap", "settings", "-o", "jsonpath={.data.a}") == "b"
+            kubectl("delete", "configmap", "settings")
+    finally:
+        store.close()
+
+
+def test_services_are_made_and_shown_as_elsewhere(server: ApiServer, kubectl: Kubectl) -> None:
+    kubectl("create", "service", "clusterip", "web", "--tcp=80:http", "--tcp=443:8443", "--clusterip=10.96.0.7")
+    stored = spec(server, Key("Service", "web", "default"))
+    assert [(port["port"], port["targetPort"]) for port in stored["ports"]] == [(80, "http"), (443, 8443)]  # type: ignore[attr-defined]
+    assert stored["selector"] == {"app": "web"}
+    assert "service/web   ClusterIP   10.96.0.7" in kubectl("get", "all")
+    assert "80/TCP,443/TCP" in kubectl("get", "services")
+    kubectl("delete", "service", "web")
+
+
+def test_a_policys_selector_is_shown_as_one_writes_it(kubectl: Kubectl) -> None:
+    chosen = {
+        "matchLabels": {"app": "web"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}],
+    }
+    head = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web"}}
+    kubectl("apply", "-f", "-", stdin=json.dumps({**head, "spec": {"podSelector": chosen}}))
+    assert "app=web,tier in (a,b)" in kubectl("get", "netpol")
+    kubectl("delete", "netpol", "web")
+
+
+def test_whoever_asks_as_somebody_else_is_refused(kubectl: Kubectl) -> None:
+    assert "cannot impersonate" in kubectl.fails("get", "ippools", "--as=bob")
+    assert "cannot impersonate" in kubectl.fails("auth", "can-i", "get", "ippools", "--as=bob")
+
+
+def test_all_that_one_may_is_listed(kubectl: Kubectl) -> None:
+    listed = kubectl("auth", "can-i", "--list")
+    assert "ippools.projectcalico.org" in listed
+    assert "deletecollection" in listed
+
+
+def test_short_names_mean_one_thing(kubectl: Kubectl, pool: Key) -> None:
+    done = kubectl.run(("get", "pools"), "", "")
+    assert (pool.name in done.stdout, done.stderr) == (True, "")
+
+
+def test_a_dry_deletion_deletes_nothing_of_any_kind(server: ApiServer, kubectl: Kubectl) -> None:
+    kubectl("create", "configmap", "kept", "--from-literal=a=b")
+    for word in ("configmap/kept", "namespace/kube-system"):
+        kubectl.run(("delete", word, "--dry-run=server"), "", "")
+    assert server.store.get(Key("ConfigMap", "kept", "default"))
+    assert server.store.get(Key("Namespace", "kube-system"))
+    kubectl("delete", "configmap", "kept")

@@ -27,6 +27,7 @@ from felixlite.datastore.store import Store
 
 PATIENCE = 30.0
 KUBECTL_PATIENCE = 90.0
+OLDER = Path(__file__).parents[2] / ".cache" / "kubectl" / "usr" / "bin" / "kubectl"  # Debian's, as ./run unpacks it
 
 
 @dataclass
@@ -129,9 +130,9 @@ def apiserver(store: Store | None = None, **settings: Any) -> Iterator[ApiServer
 class Kubectl:
     """The real one, with a home of its own: kubectl("get", "ippools"); kubectl.fails(...) is what it said on stderr."""
 
-    def __init__(self, kubeconfig: Path, home: Path, *inside: str) -> None:
+    def __init__(self, kubeconfig: Path, home: Path, *inside: str, program: str = "kubectl") -> None:
         self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home), "TMPDIR": str(home)}
-        self.command = (*inside, "kubectl")  # ("ip", "netns", "exec", "n1", "kubectl")
+        self.command = (*inside, program)  # ("ip", "netns", "exec", "n1", "kubectl")
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(

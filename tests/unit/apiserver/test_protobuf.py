@@ -34,6 +34,26 @@ def test_a_secret_has_its_octets_in_base64() -> None:
     assert (found["data"], found["type"], found["immutable"]) == ({"k": "AP8="}, "Opaque", True)
 
 
+def test_a_service_says_its_ports_by_number_or_by_name() -> None:
+    number = part(4, bytes([1 << 3, 0, 2 << 3, 80]) + part(3, b""))
+    name = part(4, bytes([1 << 3, 1, 2 << 3, 0]) + part(3, b"http"))
+    ports = part(1, bytes([3 << 3, 80, 5 << 3, 0]) + number) + part(1, bytes([3 << 3, 81]) + name)
+    found = document(sent("Service", part(1, part(1, b"s")) + part(2, ports + part(4, b"ClusterIP"))))
+    assert found["spec"] == {
+        "ports": [{"port": 80, "targetPort": 80}, {"port": 81, "targetPort": "http"}],
+        "type": "ClusterIP",
+    }
+
+
+def test_a_dry_deletion_says_so() -> None:
+    assert document(sent("DeleteOptions", bytes([1 << 3, 0]) + part(5, b"All"))) == {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "gracePeriodSeconds": 0,
+        "dryRun": ["All"],
+    }
+
+
 def test_an_entry_of_a_map_without_a_value_is_empty() -> None:
     assert document(sent("ConfigMap", part(2, part(1, b"k"))))["data"] == {"k": ""}
 

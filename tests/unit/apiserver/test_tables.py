@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from felixlite.apiserver.tables import age, at
+from felixlite.apiserver.tables import age, at, ports, selector
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -50,3 +50,38 @@ def test_every_column_of_every_kind_has_a_path_that_can_be_read() -> None:
     for served in everything():
         for printer in served.printer:
             assert at({}, printer.path) is None, served.title
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({}, "<none>"),
+        (None, "<none>"),
+        ({"matchLabels": {"b": "2", "a": "1"}}, "a=1,b=2"),
+        ({"matchExpressions": [{"key": "a", "operator": "Exists"}, {"key": "b", "operator": "DoesNotExist"}]}, "a,!b"),
+        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["x", "y"]}]}, "a notin (x,y)"),
+    ],
+)
+def test_selectors(given: object, shown: str) -> None:
+    assert selector(given) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, "<none>"),
+        ([{"port": 53, "protocol": "UDP"}, {"port": 80, "nodePort": 30080}], "53/UDP,80:30080/TCP"),
+        (["nonsense"], "<none>"),
+    ],
+)
+def test_ports_of_a_service(given: object, shown: str) -> None:
+    assert ports(given) == shown
+
+
+def test_what_nobody_here_reads_has_a_place_in_the_store() -> None:
+    from felixlite.apiserver.catalogue import everything
+    from felixlite.apiserver.running import FLEETING
+    from felixlite.model.kinds import BROUGHT_ALONG, KINDS
+
+    others = {served.stored: served.namespaced for served in everything() if served.stored not in KINDS}
+    assert {kind: namespaced for kind, namespaced in others.items() if kind not in FLEETING} == BROUGHT_ALONG

@@ -5,12 +5,15 @@ from hypothesis import strategies as st
 from felixlite.datastore.layout import NoPlace, document_of, key_of, path_of, prefixes, stored
 from felixlite.datastore.names import affinity_name, block_name
 from felixlite.datastore.store import Key
-from felixlite.model.kinds import KINDS
+from felixlite.model.kinds import BROUGHT_ALONG, KINDS
 from tests.unit.datastore.test_names import cidrs, nodes
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
 resource_keys = st.sampled_from([k for k in KINDS.values() if not k.name.startswith(("IPAM", "BlockA"))]).flatmap(
     lambda kind: st.builds(Key, st.just(kind.name), names, names if kind.namespaced else st.just(""))
+)
+along_keys = st.sampled_from(sorted(BROUGHT_ALONG.items())).flatmap(
+    lambda kind: st.builds(Key, st.just(kind[0]), names, names if kind[1] else st.just(""))
 )
 ipam_keys = (
     cidrs.map(lambda cidr: Key("IPAMBlock", block_name(cidr)))
@@ -20,12 +23,12 @@ ipam_keys = (
 )
 
 
-@given(resource_keys | ipam_keys)
+@given(resource_keys | ipam_keys | along_keys)
 def test_every_key_is_found_again_by_its_path(key: Key):
     assert key_of(path_of(key)) == key
 
 
-@given(resource_keys | ipam_keys)
+@given(resource_keys | ipam_keys | along_keys)
 def test_every_path_lies_below_a_prefix_of_its_kind(key: Key):
     path = path_of(key)
     assert any(path.startswith(prefix) for prefix in prefixes(key.kind))
@@ -50,6 +53,8 @@ def test_every_path_lies_below_a_prefix_of_its_kind(key: Key):
         ),
         (Key("IPAMHandle", "k8s-pod-network.abc"), "/calico/ipam/v2/handle/k8s-pod-network.abc"),
         (Key("IPAMConfiguration", "default"), "/calico/ipam/v2/config"),
+        (Key("ConfigMap", "a", "ns"), "/calico/felixlite/ConfigMap/ns/a"),
+        (Key("ClusterRole", "system:node"), "/calico/felixlite/ClusterRole/system:node"),
     ],
 )
 def test_paths_are_those_of_calico(key: Key, path: str):
