@@ -233,6 +233,7 @@ class Lab:
             raise FelixliteError(f"{machine.name} is the last node: `felixlite lab down` takes down the whole lab")
         for pod in [pod for pod in self.pods() if pod.node == machine.name]:
             self.remove_pod(pod.name)
+        self._take_leave_of_routers(machine)
         world.kill(world.processes(machine.namespace))
         world.run(["ip", "netns", "delete", machine.namespace])
         self.topology = self.topology.without(machine)
@@ -244,6 +245,21 @@ class Lab:
         # what `felixlite controllers` would do in time: its blocks and its tunnel's address are free at once
         release = [*self.command, "ipam", "check", "--fix", "--grace", "0"]
         world.run(release, namespace=self.topology.switch, check=False)
+
+    def _take_leave_of_routers(self, machine: Machine) -> None:
+        """Who ends without a word is waited for (RFC 4724): its routers would tell of its blocks for two minutes more."""
+        if not self.agent_is_ready(machine.name):
+            return
+        if self.topology.store == "kubernetes":
+            world.run(self.kubectl("label", "node", machine.name, "subnet-"))
+        else:
+            self.felixlite("label", "node", machine.name, "subnet-")
+        routers = {str(port.address.ip) for router in self.topology.router_machines() for port in router.ports}
+        world.wait_for(
+            lambda: not routers & self.status(machine.name)["sessions"].keys(),
+            f"the end of {machine.name}'s sessions with the routers",
+            AGENT_PATIENCE,
+        )
 
     # -- pods
 

@@ -5,26 +5,28 @@ import os
 import re
 import signal
 from contextlib import closing, contextmanager
+from ipaddress import ip_network
 
 import pytest
 
 from felixlite.datastore import connect
 from felixlite.datastore.store import Key
+from felixlite.errors import FelixliteError
 from felixlite.lab import world
-from felixlite.lab.lab import POOL
 from felixlite.lab.probe import within
 from felixlite.lab.traffic import Traffic
 
 IPIP, CROSS = {"ipipMode": "Always", "vxlanMode": "Never"}, {"ipipMode": "CrossSubnet", "vxlanMode": "Never"}
 NATIVE, VXLAN = {"ipipMode": "Never", "vxlanMode": "Never"}, {"ipipMode": "Never", "vxlanMode": "Always"}
 RING = [IPIP, CROSS, NATIVE, VXLAN]
+NODES = ("n1", "n2", "n3")
 
 
 def to_blocks(lab, node):
-    """The routes of a node to the blocks of others."""
+    """The routes of a node to the blocks that the others' pods are in; whatever else BGP tells is no matter here."""
     table = world.run(["ip", "route", "show", "proto", "80"], namespace=lab.machine(node).namespace)
-    beginning = ".".join(POOL.split(".")[:2])
-    return [line for line in table.splitlines() if line.startswith(beginning) and " via " in line]
+    blocks = {str(ip_network(f"{pod.address}/26", strict=False)) for pod in lab.pods() if pod.node != node}
+    return [line for line in table.splitlines() if line.split()[0] in blocks and " via " in line]
 
 
 def edit(lab, mode):
@@ -48,8 +50,29 @@ def has_moved(lab, node, mode):
 
 def switched(lab, mode):
     edit(lab, mode)
-    for node in ("n1", "n2", "n3"):
-        world.wait_for(lambda node=node: has_moved(lab, node, mode), f"{node} to move to {mode}", 60.0)
+    try:
+        for node in NODES:
+            world.wait_for(lambda node=node: has_moved(lab, node, mode), f"{node} to move to {mode}", 60.0)
+    except FelixliteError as error:
+        pytest.fail(f"{error}\n{each_nodes_account(lab)}")
+
+
+def each_nodes_account(lab):
+    """What there is to know when a switch does not come about."""
+    return "\n\n".join(account(lab, node) for node in NODES)
+
+
+def account(lab, node):
+    routes = world.run(["ip", "route", "show", "proto", "80"], namespace=lab.machine(node).namespace)
+    log = (lab.directory / f"{node}.log").read_text().splitlines()[-30:]
+    try:
+        known = lab.status(node)
+        status = {part: known[part] for part in ("pid", "degraded", "notes", "sources", "rounds")}
+        said = json.loads(lab.felixlite("get", "node", node, "-o", "json"))
+        told = {"spec": said["spec"], "status": said.get("status")}
+    except (FelixliteError, OSError) as error:
+        status = told = str(error)
+    return "\n".join([f"--- {node}", f"status: {status}", f"Node: {told}", routes, *log])
 
 
 @pytest.fixture

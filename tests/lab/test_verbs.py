@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from ipaddress import ip_network
 
 from felixlite.lab import world
 from felixlite.lab.capture import frames, opened
@@ -14,19 +15,27 @@ def felixlite(*arguments):
     return subprocess.run([sys.executable, "-m", "felixlite", *arguments], capture_output=True, text=True, check=False)
 
 
-def routes(lab):
-    return world.run(["ip", "route", "show", "proto", "80"], namespace=lab.machine("n1").namespace)
+def routes(lab, node="n1"):
+    return world.run(["ip", "route", "show", "proto", "80"], namespace=lab.machine(node).namespace)
+
+
+def block_of(pod):
+    return str(ip_network(f"{pod.address}/26", strict=False))
 
 
 def test_a_node_joins_with_its_pods_and_leaves_nothing_when_it_goes(lab):
     node = lab.add_node()
     lab.wait_until_green()
     assert str(node.address) in routes(lab)
-    assert len([pod for pod in lab.pods() if pod.node == node.name]) == lab.topology.pods
+    pods = [pod for pod in lab.pods() if pod.node == node.name]
+    assert len(pods) == lab.topology.pods
+    block = block_of(pods[0])
+    assert all(block in routes(lab, each) for each in ("n1", "n2", "n3"))
 
     lab.remove_node(node)
 
-    world.wait_for(lambda: str(node.address) not in routes(lab), "the end of the routes to it", 60)
+    for each in ("n1", "n2", "n3"):  # the router no longer tells of it either, though it waits for who dies without a word
+        world.wait_for(lambda each=each: block not in routes(lab, each), f"the end of {each}'s route to its block", 60)
     lab.wait_until_green()
     assert node.name not in lab.felixlite("get", "nodes") + lab.felixlite("get", "blockaffinities")
     assert not (world.NETNS / node.namespace).exists()
