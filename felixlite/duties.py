@@ -28,13 +28,13 @@ class Duty:
     retry_at: float = 0.0
 
     def is_due(self, snapshot: Snapshot, now: float) -> bool:
+        return now >= self.retry_at and self.is_called_for(snapshot)
+
+    def is_called_for(self, snapshot: Snapshot) -> bool:
         if not self.needs(snapshot):
             return False
-        inputs = self.reads(snapshot)
-        done = self.done_for
-        if done is not None and len(done) == len(inputs) and all(a is b for a, b in zip(done, inputs, strict=True)):
-            return False
-        return now >= self.retry_at
+        inputs, done = self.reads(snapshot), self.done_for
+        return done is None or any(a is not b for a, b in zip(done, inputs, strict=True))
 
     def attempt(self, snapshot: Snapshot, now: float) -> None:
         inputs = self.reads(snapshot)
@@ -71,7 +71,7 @@ class Duties:
     def run(self) -> None:
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._stopped or self._unseen, self._patience())
+                self._news.wait_for(lambda: self._stopped or self._unseen, self.patience())
                 if self._stopped:
                     return
                 self._unseen = False
@@ -84,6 +84,8 @@ class Duties:
             if duty.is_due(snapshot, self._clock()):
                 duty.attempt(snapshot, self._clock())
 
-    def _patience(self) -> float | None:
-        waiting = [duty.retry_at for duty in self.duties if duty.attempts]
+    def patience(self) -> float | None:
+        """Until a failed duty is tried again; one that is not called for now waits for news, not for its time."""
+        known = self._latest
+        waiting = [d.retry_at for d in self.duties if d.attempts and known is not None and d.is_called_for(known)]
         return max(0.0, min(waiting) - self._clock()) if waiting else None

@@ -1,5 +1,6 @@
 from felixlite.duties import Duties, Duty
 from felixlite.errors import Unreachable
+from felixlite.reconcile import FIRST_PAUSE
 from felixlite.snapshot import Put, Snapshot, fold
 
 
@@ -41,3 +42,22 @@ def test_a_failed_duty_is_tried_again_after_a_pause_and_says_why():
         duties.once(snapshot)
     assert len(tries) == 3
     assert duty.error == ""
+
+
+def test_a_failed_duty_that_nothing_calls_for_any_more_keeps_nobody_awake():
+    """Else the thread would turn round and round: its time is up, and there is nothing to try."""
+
+    def fails(_snapshot):
+        raise Unreachable("the store is away")
+
+    clock = Clock()
+    duty = Duty("write", lambda s: (s.pools,), fails, needs=lambda s: "n1" in s.nodes)
+    duties, registered = Duties([duty], clock), fold(Snapshot("n1"), [Put("nodes", "n1", 1)])
+    duties.see(registered)
+    duties.once(registered)
+    assert duties.patience() == FIRST_PAUSE
+
+    clock.now += 1
+    duties.see(Snapshot("n1"))
+
+    assert duties.patience() is None
