@@ -34,11 +34,12 @@ LONGEST_PAUSE = 10.0
 class Table(Protocol[K, V]):
     """A place where wants become facts. `read` asks the real world; it returns only what is ours there.
 
-    Three methods more may be there:
+    Four methods more may be there:
     - `read_for(wanted)` is called instead of `read()`: a table whose objects are not all ours (a setting of the kernel,
       a link that somebody else made) has to be told which ones we care about.
     - `on_links(names, rows)` answers the keys of the rows that are lost when one of these links goes away.
     - `remade()` answers, once, the links that the last upsert made anew: what sat on them is lost.
+    - `upon(names, rows)` answers the keys of the rows that are put upon these links: nothing is, on a Foreign one.
     """
 
     name: str
@@ -53,6 +54,10 @@ class Table(Protocol[K, V]):
     def delete(self, keys: Collection[K]) -> Mapping[K, Exception]:
         """Remove the rows. One that is already gone is a success."""
         ...
+
+
+class Foreign(Exception):
+    """What a key names is there and belongs to somebody else. No later table puts anything upon it, or takes it off."""
 
 
 class Overlap(Exception):
@@ -265,12 +270,15 @@ class Reconciler:
         """One round. Answers what happened, per table. `spare` names rows that are not removed yet, though unwanted."""
         rounds = {t.name: _Round(t, self.mirrors[t.name], plan.get(t.name, ({},)), now) for t in self.tables}
         closed = False
+        foreign: set[Any] = set()
         for step in rounds.values():
             step.look()
+            step.keep_off(foreign)
             step.write(only_new=not may_delete, only_known=closed)
             if step.written and hasattr(step.table, "remade") and (remade := step.table.remade()):
                 self.came_up(remade)
             closed = closed or (step.table.guard and step.leaves_a_gap)
+            foreign |= step.foreign
         lingering = False
         for step in reversed(rounds.values()):
             step.remove(allowed=may_delete and not (step.table.guard and lingering), spare=spare)
@@ -297,6 +305,10 @@ class _Round:
         """Whether a row that is wanted here is not in force. (One that could not be removed is no gap.)"""
         mirror = self.mirror
         return bool(self.held_back or mirror.unreadable or any(f.row is not ABSENT for f in mirror.failures.values()))
+
+    @property
+    def foreign(self) -> set[Any]:
+        return {key for key, failure in self.mirror.failures.items() if isinstance(failure.error, Foreign)}
 
     # -- looking
 
@@ -368,6 +380,18 @@ class _Round:
                 self.to_write.pop(key, None)
                 self.to_remove.discard(key)
 
+    def keep_off(self, names: Collection[Any]) -> None:
+        """Leave alone what is upon these."""
+        rows = self.mirror.rows
+        upon: Callable[[frozenset[Any], Mapping[Any, Any]], Iterable[Any]] | None = getattr(self.table, "upon", None)
+        if not names or upon is None or rows is None:
+            return
+        left = set(upon(frozenset(names), {**{key: rows[key] for key in self.to_remove}, **self.to_write}))
+        self._leave(left)
+        self.held_back += len(left & self.to_write.keys())
+        self.to_write = {key: row for key, row in self.to_write.items() if key not in left}
+        self.to_remove -= left
+
     # -- acting
 
     def write(self, *, only_new: bool, only_known: bool) -> None:
@@ -377,7 +401,7 @@ class _Round:
             return
         if only_new or only_known:
             held = {key for key in self.to_write if (only_known if key not in rows else only_new)}
-            self.held_back = len(held)
+            self.held_back += len(held)
             self._leave(held)
             self.to_write = {key: row for key, row in self.to_write.items() if key not in held}
         if self.to_write:

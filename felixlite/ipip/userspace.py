@@ -13,7 +13,6 @@ namespace's root may use), and no packet is lost between the two.  If nobody ask
 """
 
 import argparse
-import fcntl
 import os
 import socket
 import struct
@@ -26,9 +25,10 @@ from contextlib import suppress
 from ctypes import CDLL, get_errno
 from typing import Final
 
+from felixlite import tun
 from felixlite.ipip.rows import Forwarder
+from felixlite.reconcile import Foreign
 
-_TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001
 _IPIP: Final = 4
 _LONGEST_PACKET: Final = 65535
 _ROUTE_CHANGES: Final = 0x40  # RTMGRP_IPV4_ROUTE
@@ -37,6 +37,7 @@ _HEADER, _RTMSG = struct.Struct("=IHHII"), struct.Struct("=BBBBBBBBI")
 _MOST_REMEMBERED: Final = 100_000  # destinations
 ORPHANED: Final = 3600.0  # as long it goes on without an agent
 _LAST_PACKET: Final = 0.05  # for what is in hand when another process has taken over
+_HELD: Final = 16  # the exit code when another program has the device
 _PATIENCE: Final = 5.0  # for a process before us that still holds the device
 
 
@@ -49,8 +50,11 @@ def open_tun(link: str) -> int:
     until = time.monotonic() + _PATIENCE
     while True:
         try:
-            fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", link.encode(), _TUN_WITHOUT_HEADER))
+            tun.attach(device, link)
         except OSError:
+            if others := tun.strangers(link):
+                sys.stderr.write(tun.held_by(others, link) + "\n")
+                sys.exit(_HELD)
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)
@@ -238,6 +242,10 @@ def _to_the_end(task: Callable[[], None], ends: Ends) -> None:
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
+class HeldByAnother(OSError, Foreign):
+    """The device is another program's."""
+
+
 class Forwarders:
     """The processes that forward, by the link that they hold. `died` is called from another thread."""
 
@@ -285,7 +293,11 @@ class Forwarders:
         assert process.stdout  # noqa: S101  it is a pipe because we asked for one
         if process.stdout.readline() != b"ready\n":
             said = process.communicate()[1].decode(errors="replace").strip().rpartition("\n")[2]
-            raise ChildProcessError(f"the tunnel process of {link} did not start: {said}")
+            raise (
+                HeldByAnother(said)
+                if process.returncode == _HELD
+                else ChildProcessError(f"the tunnel process of {link} did not start: {said}")
+            )
         self._running[link] = row, process
         threading.Thread(target=self._watch, args=(process,), daemon=True).start()
 

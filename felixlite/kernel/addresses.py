@@ -1,7 +1,8 @@
 """The table of addresses on links.
 
 Ours are all addresses on the links that we own (tunnels), link-local IPv6 aside: exactly the wanted ones stay.  On any
-other link we add what is wanted and remove what we added ourselves, and see nothing else.
+other link we add what is wanted and remove what we added ourselves, and see nothing else; a TUN device of our name that
+another program holds is such another link.
 """
 
 import errno
@@ -9,6 +10,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
+from felixlite import tun
 from felixlite.kernel import messages, seen
 from felixlite.kernel.host import Host
 from felixlite.kernel.links import OUR_NAMES
@@ -44,7 +46,13 @@ class Addresses:
             key = AddressKey(link, found.address)
             if key in wanted or (link in self.ours and not found.address.ip.is_link_local):
                 rows[key] = _HERE
-        return rows
+        unwanted = {key.link for key in rows if key not in wanted}
+        with self.host.visiting():
+            foreign = {link for link in unwanted if tun.strangers(link)}
+        return {key: row for key, row in rows.items() if key in wanted or key.link not in foreign}
+
+    def upon(self, names: frozenset[str], rows: Mapping[AddressKey, LinkAddress]) -> list[AddressKey]:
+        return [key for key in rows if key.link in names]
 
     def on_links(self, names: frozenset[str], rows: Mapping[AddressKey, LinkAddress]) -> list[AddressKey]:
         """IPv6 addresses go when a link goes down, IPv4 ones only with the link itself: so look, there are few."""

@@ -49,6 +49,9 @@ class Classifiers:
     def read(self) -> dict[ClassifierKey, Classifier]:
         return {found.key: Classifier(found.name) for found in attached(self.host)}
 
+    def upon(self, names: frozenset[str], rows: Mapping[ClassifierKey, Classifier]) -> list[ClassifierKey]:
+        return [key for key in rows if key.link in names]
+
     def upsert(self, items: Mapping[ClassifierKey, Classifier]) -> dict[ClassifierKey, Exception]:
         self.host.send(items, lambda key: self._discipline(key.link))  # refused where it is there already
         return self.host.send(items, lambda key: self._filter(key, items[key]))

@@ -16,15 +16,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, cast
 
+from felixlite import tun
 from felixlite.kernel import messages, seen
 from felixlite.kernel.host import Host
 from felixlite.kernel.netlink import Message, Refused, attribute, each
+from felixlite.reconcile import Foreign
 from felixlite.rows import Kind, Link, Vxlan
 
 OUR_NAMES: Final = frozenset({"tunl0", "vxlan.calico", "vxlan-v6.calico"})
 _KEPT: Final = frozenset({"tunl0"})
 _EVERY_LINK: Final = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + b"\x08\x00\x1d\x00\x08\x00\x00\x00"  # without statistics
-_TUNSETIFF, _TUNSETPERSIST, _IFF_TUN_NO_PI = 0x400454CA, 0x400454CB, 0x1001
+_TUNSETPERSIST: Final = 0x400454CB
 
 
 def every_link(host: Host) -> dict[str, seen.SeenLink]:
@@ -35,6 +37,10 @@ def every_link(host: Host) -> dict[str, seen.SeenLink]:
                 link = seen.link(data, start, end)
                 found[link.state.name] = link
     return found
+
+
+class ForeignLink(Refused, Foreign):
+    """A link of a name of ours that somebody else made."""
 
 
 class Links:
@@ -55,11 +61,17 @@ class Links:
         found = every_link(self.host)
         names = {link.state.index: name for name, link in found.items()}
         self._set |= wanted.keys()
+        for name in self._taken(wanted):  # whatever it looks like: an attempt to make it says whose it is
+            found.pop(name, None)
         return {
             name: _row(link, wanted.get(name), names)
             for name, link in found.items()
             if name in wanted or (name in self.ours and name not in _KEPT)
         }
+
+    def _taken(self, wanted: Mapping[str, Link]) -> list[str]:
+        with self.host.visiting():
+            return [name for name, row in wanted.items() if row.kind == "tun" and tun.strangers(name)]
 
     def adopts(self, name: str) -> bool:
         """From any thread."""
@@ -103,7 +115,7 @@ class Links:
         found = every_link(self.host)
         there = found.get(name)
         if there and there.state.kind != row.kind:
-            raise Refused(errno.EEXIST, f"link {name} is of kind {there.state.kind or 'hardware'}; remove it")
+            raise ForeignLink(errno.EEXIST, f"link {name} is of kind {there.state.kind or 'hardware'}; remove it")
         if row.kind == "tun":
             self._make_tun(name)
         elif row.vxlan:
@@ -131,14 +143,20 @@ class Links:
         """A tun device is made by whoever opens it (tun.c knows no rtnetlink); persistent, it stays after we close."""
         with self.host.visiting():
             device = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN_NO_PI))
-            fcntl.ioctl(device, _TUNSETPERSIST, 1)
-        except OSError as error:
-            if error.errno != errno.EBUSY:  # it is there, and somebody has it open
-                raise
-        finally:
-            os.close(device)
+            try:
+                tun.attach(device, name)
+                fcntl.ioctl(device, _TUNSETPERSIST, 1)
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    raise ForeignLink(
+                        error.errno, f"link {name} is there and no TUN device of one queue; remove it"
+                    ) from None
+                if error.errno != errno.EBUSY:
+                    raise
+                if others := tun.strangers(name):
+                    raise ForeignLink(error.errno, tun.held_by(others, name)) from None
+            finally:
+                os.close(device)
 
 
 def _row(link: seen.SeenLink, wanted: Link | None, names: Mapping[int, str]) -> Link:

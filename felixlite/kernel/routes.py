@@ -71,6 +71,9 @@ class Routes:
                 lost.append(key)
         return lost
 
+    def upon(self, names: frozenset[str], rows: Mapping[RouteKey, Route]) -> list[RouteKey]:
+        return [key for key, row in rows.items() if any(hop.link in names for hop in row.hops)]
+
     def upsert(self, items: Mapping[RouteKey, Route]) -> dict[RouteKey, Exception]:
         with collector_paused():
             failed = self._write(items, self._ours)

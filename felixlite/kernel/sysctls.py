@@ -42,6 +42,8 @@ class Sysctls:
         """net/ipv4/conf/LINK/..., net/ipv6/neigh/LINK/..."""
         return [path for path in rows if not names.isdisjoint(path.split("/")[3:4])]
 
+    upon = on_links
+
     def upsert(self, items: Mapping[str, str]) -> dict[str, Exception]:
         failed: dict[str, Exception] = {}
         with self.host.visiting():

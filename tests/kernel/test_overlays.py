@@ -3,6 +3,8 @@
 import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -226,3 +228,45 @@ def test_a_link_that_is_gone_takes_its_classifier_along_without_an_error():
 
         assert not table.delete(keys)
         assert not table.read()
+
+
+HOLD_A_TUN = """
+import os, struct, fcntl, sys
+device = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(device, 0x400454CA, struct.pack("16sH22x", b"tunl0", 0x1001))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("carrier", [Carrier.EBPF, Carrier.USER_SPACE])
+@pytest.mark.parametrize("looks_like_ours", [False, True])
+def test_a_tunl0_of_another_program_is_named_and_left_alone_until_it_is_gone(carrier, looks_like_ours):
+    """Its address too, of which we would keep exactly one."""
+    with stations([carrier, carrier], modes(ipip="Always")) as lan:
+        n1 = lan.spaces["n1"]
+        with n1.process(sys.executable, "-c", HOLD_A_TUN, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as vpn:
+            assert vpn.stdout.readline() == b"held\n"
+            n1.ip(f"link set tunl0 up mtu {1480 if looks_like_ours else 1400}")
+            n1.ip("address add 10.8.0.2/24 dev tunl0")
+            before = everything_about(n1)
+
+            with pytest.raises(
+                AssertionError, match=rf"held by python\S* \(pid {vpn.pid}\), not by felixlite: end that"
+            ):
+                lan.converge()
+            assert "dev tunl0 proto 80" not in n1.ip("route")
+            assert everything_about(n1) == before
+            vpn.stdin.close()
+            vpn.wait(10)
+
+        lan.now += 100
+        for station in lan.stations.values():
+            station.reconciler.distrust()
+        lan.converge()
+        lan.ping("n1", "n2")
+
+
+def everything_about(space):
+    setting = space.command("sysctl", "net.ipv4.conf.tunl0.rp_filter")
+    return space.ip("address show tunl0"), space.command("tc", "filter", "show", "dev", "tunl0", "egress"), setting

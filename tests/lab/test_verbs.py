@@ -34,7 +34,11 @@ def test_a_node_joins_with_its_pods_and_leaves_nothing_when_it_goes(lab):
 
     lab.remove_node(node)
 
-    for each in ("n1", "n2", "n3"):  # the router no longer tells of it either, though it waits for who dies without a word
+    for each in (
+        "n1",
+        "n2",
+        "n3",
+    ):  # the router no longer tells of it either, though it waits for who dies without a word
         world.wait_for(lambda each=each: block not in routes(lab, each), f"the end of {each}'s route to its block", 60)
     lab.wait_until_green()
     assert node.name not in lab.felixlite("get", "nodes") + lab.felixlite("get", "blockaffinities")

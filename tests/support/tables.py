@@ -44,6 +44,8 @@ class DictTable:
         """Rows are on the link that they name."""
         return [key for key, row in rows.items() if row in names]
 
+    upon = on_links
+
     def _fail_if_broken(self) -> None:
         if self.broken:
             raise self.broken

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from felixlite.reconcile import READING, Overlap, Reconciler, changed_keys, difference
+from felixlite.reconcile import READING, Foreign, Overlap, Reconciler, changed_keys, difference
 from tests.support.tables import DictTable
 
 
@@ -477,3 +477,34 @@ def test_a_difference_applied_gives_what_was_desired(seed):
 
     assert after == desired
     assert all(before == actual.get(key) for key, (before, _) in diff.upserts.items())
+
+
+# -- what belongs to others
+
+
+def test_nothing_is_put_upon_a_link_of_somebody_else_or_taken_off_it_until_it_is_gone():
+    links, addresses = DictTable("links"), DictTable("addresses")
+    core = Core(links, addresses)
+    links.refuse["tunl0"] = Foreign("it is somebody's")
+    addresses.rows["theirs"] = "tunl0"
+    plan = {"links": {"tunl0": 1, "eth0": 1}, "addresses": {"ours": "tunl0", "other": "eth0"}}
+
+    held = core.round(**plan)["addresses"].held_back
+    assert (addresses.rows, held) == ({"theirs": "tunl0", "other": "eth0"}, 1)
+    core.round(**plan)  # the link is left alone until it is tried again, and so is what is upon it
+    assert addresses.rows == {"theirs": "tunl0", "other": "eth0"}
+
+    del links.refuse["tunl0"]
+    core.now = core.reconciler.retry_at()
+    core.round(**plan)
+    assert addresses.rows == {"ours": "tunl0", "other": "eth0"}
+    assert core.reconciler.settled
+
+
+def test_a_link_that_merely_fails_keeps_nothing_off_it():
+    links, addresses = DictTable("links"), DictTable("addresses")
+    links.refuse["tunl0"] = OSError("its MTU is refused")
+
+    Core(links, addresses).round(links={"tunl0": 1}, addresses={"ours": "tunl0"})
+
+    assert addresses.rows == {"ours": "tunl0"}
