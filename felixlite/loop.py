@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from felixlite import collector
 from felixlite.reconcile import Failure, Outcome, Plan, Reconciler, Spare
 from felixlite.snapshot import Change, Put, Snapshot, fold, links_that_came_up
 
@@ -195,10 +196,14 @@ class Loop:
             self.reconciler.came_up(came_up)
         elif any(isinstance(change, Put) and change.kind == "link_addresses" for change in changes):
             self.reconciler.retry()  # a gateway may be in reach now
-        self.planned = self.planner(self.snapshot, began)
-        outcomes = self.reconciler.converge(
-            self.planned.tables, began, may_delete=self.in_sync and self.planned.may_remove, spare=self.planned.spare
-        )
+        with collector.paused():
+            self.planned = self.planner(self.snapshot, began)
+            outcomes = self.reconciler.converge(
+                self.planned.tables,
+                began,
+                may_delete=self.in_sync and self.planned.may_remove,
+                spare=self.planned.spare,
+            )
         self.rounds += 1
         told = Round(self.rounds, cause, self._clock() - began, len(changes), outcomes)
         self.last_round = told

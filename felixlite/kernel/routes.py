@@ -9,11 +9,10 @@ parsed once.
 """
 
 import errno
-import gc
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Final
 
+from felixlite import collector
 from felixlite.kernel import messages, route_codec
 from felixlite.kernel.host import Host
 from felixlite.kernel.netlink import CREATE, EXCLUSIVE, REPLACE, Refused
@@ -21,18 +20,6 @@ from felixlite.rows import ROUTE_PROTOCOL, Route, RouteKey
 
 _FOREIGN: Final = "another program's route has this prefix, table and metric; remove it or leave the prefix to it"
 _GONE: Final = (errno.ESRCH, errno.ENODEV)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """A hundred thousand new tuples and no cycle among them would make Python walk its whole heap dozens of times."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class Routes:
@@ -53,7 +40,7 @@ class Routes:
 
     def read_for(self, wanted: Mapping[RouteKey, Route]) -> dict[RouteKey, Route]:
         """Our routes. Where the kernel's answer means the same as the wanted row, it is the wanted row."""
-        with collector_paused():
+        with collector.paused():
             rows = self._dump(wanted)
         self._ours = set(rows)
         self._metrics = {key.metric for key in rows}
@@ -75,7 +62,7 @@ class Routes:
         return [key for key, row in rows.items() if any(hop.link in names for hop in row.hops)]
 
     def upsert(self, items: Mapping[RouteKey, Route]) -> dict[RouteKey, Exception]:
-        with collector_paused():
+        with collector.paused():
             failed = self._write(items, self._ours)
         taken = {key for key, error in failed.items() if isinstance(error, Refused) and error.number == errno.EEXIST}
         if taken:

@@ -66,6 +66,9 @@ class Selector:
     def __str__(self) -> str:
         return self.text
 
+    def __hash__(self) -> int:
+        return hash(self.text)  # a text remembers its hash, and selectors are keys everywhere
+
 
 class _Node(NamedTuple):
     text: str

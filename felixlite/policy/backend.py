@@ -144,7 +144,7 @@ def tally(family: int, backend: Backend, wanted: Mapping[Key, Row]) -> Tally:
     if backend == "nftables":
         return tallied(wanted, nftables.read_counts(family), lambda _: 1)
     spelling = Spelling(family)
-    return tallied(wanted, iptables.read_counts(family, backend), lambda rule: sum(1 for _ in spelling.rule(rule)))
+    return tallied(wanted, iptables.read_counts(family, backend), lambda rule: len(spelling.rule(rule)))
 
 
 # -- looking at the host -----------------------------------------------------------------------------------------------

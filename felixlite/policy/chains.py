@@ -3,8 +3,9 @@
 Only what a local workload needs is here: plan.py says which policies are active, members.py fills the sets.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from felixlite.model.policy import Action, Direction, Policy, PolicyRule, Profile
@@ -12,7 +13,9 @@ from felixlite.policy import rows
 from felixlite.policy.inputs import PolicyKey
 from felixlite.policy.lowering import Wanted, lowered, tells_families_apart
 from felixlite.policy.members import FAMILIES, Members
-from felixlite.policy.rows import Chained, Key, Log, Row
+from felixlite.policy.rows import Chained, Key, Log, PolicyStep, Row
+
+_Names = dict[Wanted, Mapping[int, str]]  # what the sets of a policy are called in each family
 
 
 @dataclass(slots=True)
@@ -20,10 +23,12 @@ class _Rendered:
     """The chains of an active policy, and the sets that they hold on to."""
 
     policy: Policy | Profile
-    wanted: frozenset[Wanted]
+    wanted: Iterable[Wanted]
     chains: dict[int, dict[Key, Chained]]
+    steps: dict[Direction, PolicyStep]  # how endpoints ask it
 
 
+@lru_cache(maxsize=65536)
 def chain_name(kind: Literal["policy", "profile"], direction: Direction, key: PolicyKey) -> str:
     letters = "p" if kind == "policy" else "pr"
     way = "i" if direction is Direction.INGRESS else "o"
@@ -42,8 +47,6 @@ def may_pass(rules: tuple[PolicyRule, ...]) -> bool:
 
 def _spelled_out(prefix: str, policy: Policy | Profile) -> str:
     """The prefix with the policy's own names in it."""
-    if "%" not in prefix:
-        return prefix
     kind, namespace, tier = (
         ("Profile", "", "") if isinstance(policy, Profile) else (policy.kind, policy.namespace, policy.tier)
     )
@@ -67,6 +70,10 @@ class Chains:
         renamed, self.members.renamed = self.members.renamed, set()
         return {user for wanted in renamed for user in self.users.get(wanted, ())}
 
+    def step(self, policy: Policy, direction: Direction) -> PolicyStep:
+        """How an endpoint asks a policy that selects it."""
+        return self.rendered[policy.kind, policy.namespace, policy.name].steps[direction]
+
     def update(self, wants: Mapping[PolicyKey, Policy | Profile | None], log: Log) -> None:
         """Render these again; None: no local workload needs the policy any more."""
         if not wants:
@@ -88,16 +95,18 @@ class Chains:
         self.rows = fresh
 
     def _render(self, key: PolicyKey, policy: Policy | Profile, log: Log, fresh: dict[int, dict[Key, Row]]) -> None:
-        wanted: set[Wanted] = set()
+        wanted: _Names = {}
+        steps: dict[Direction, PolicyStep] = {}
         kind: Literal["policy", "profile"] = "profile" if isinstance(policy, Profile) else "policy"
         chains: dict[int, dict[Key, Chained]] = {family: {} for family in FAMILIES}
         for direction in directions(policy):
             name = Key(kind, chain_name(kind, direction, key))
             rules = policy.rules(direction)
+            steps[direction] = PolicyStep(name.name, may_pass(rules))
             chains[4][name] = self._chain(key, policy, direction, 4, log, wanted)
-            alike = not any(map(tells_families_apart, rules)) and all(map(self.members.is_called_alike, wanted))
+            alike = not any(map(tells_families_apart, rules)) and all(names[4] == names[6] for names in wanted.values())
             chains[6][name] = chains[4][name] if alike else self._chain(key, policy, direction, 6, log, wanted)
-        self.rendered[key] = _Rendered(policy, frozenset(wanted), chains)
+        self.rendered[key] = _Rendered(policy, wanted.keys(), chains, steps)
         for family in FAMILIES:
             fresh[family].update(chains[family])
 
@@ -108,18 +117,18 @@ class Chains:
         direction: Direction,
         family: int,
         log: Log,
-        wanted: set[Wanted],
+        wanted: _Names,
     ) -> Chained:
         def named(want: Wanted) -> str:
-            if want not in wanted:
-                wanted.add(want)
-                self.members.want(want)
+            names = wanted.get(want)
+            if names is None:
+                names = wanted[want] = self.members.want(want)
                 self.users.setdefault(want, set()).add(key)
-            return self.members.name(want, family)
+            return names[family]
 
         namespace = "" if isinstance(policy, Profile) else policy.namespace
         owner = f"Profile {policy.name}" if isinstance(policy, Profile) else str(policy)
-        line = replace(log, prefix=_spelled_out(log.prefix, policy))
+        line = replace(log, prefix=_spelled_out(log.prefix, policy)) if "%" in log.prefix else log
         rules = tuple(
             rows.Rule(match, rule.action, line if rule.action is Action.LOG else None, number)
             for number, rule in enumerate(policy.rules(direction))

@@ -98,9 +98,9 @@ class IptablesTable:
         gone = [where for key in by_key for where in self.known.chains.get(key, ()) if where not in chains]
         wanted = self._hooks_of(items)
         lines = list(self._hook_lines(wanted)) if self.flavour == "nft" else []
+        if self.flavour == "legacy" and wanted:
+            self._place(wanted)
         self._restore(restore_text(chains, gone, lines))
-        if self.flavour == "legacy":
-            xtables.place(self.family, wanted)
         self.known = Saved(
             {**self.known.rows, **items},
             {**self.known.chains, **{key: tuple(found) for key, found in by_key.items()}},
@@ -115,6 +115,17 @@ class IptablesTable:
             hook for hook in hooks(insert=self.insert) if (rows.NAT if hook.table == "nat" else rows.GATES) in keys
         ]
         return [hook for hook in found if hook in self.known.misplaced or hook not in self.known.hooked]
+
+    def _place(self, wanted: Iterable[Hook]) -> None:
+        """By python-iptables, which reads and writes the whole table: before ours are in it, where they are not yet.
+
+        Until then our chains are empty, which decides nothing.
+        """
+        there = {where for places in self.known.chains.values() for where in places}
+        empty: Chains = {where: [] for hook in wanted if (where := (hook.table, hook.target)) not in there}
+        if empty:
+            self._restore(restore_text(empty))
+        xtables.place(self.family, wanted)
 
     def _hook_lines(self, wanted: Iterable[Hook]) -> Iterator[tuple[str, str]]:
         for hook in wanted:

@@ -10,10 +10,11 @@ Our chains begin with `fl-`, sets with `fl4-` or `fl6-`.  Comments are numbered 
 our chains from the kernel's carry the comment HOOK, and are placed by iptables.py.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from felixlite.model.policy import ICMPV6, Action, Icmp, PortRange
 from felixlite.policy import rows
@@ -47,8 +48,7 @@ def set_name(name: str, family: int) -> str:
     return f"fl{family}-{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     accepted: int
     passed: int
     all_match: int
@@ -168,6 +168,29 @@ def _multiports(ports: Iterable[PortRange]) -> Iterator[str]:
         yield ",".join(batch)
 
 
+@lru_cache(maxsize=8192)
+def matched(match: Match, target: str, family: int, marks: Marks) -> Sequence[str]:
+    """The rules that send what matches to the target; policies of one cluster say the same over and over."""
+    words = spelled(match, family)
+    if not words.any_of and not words.none_of:
+        return (" ".join([*words.words, target]),)
+    return tuple(_in_blocks(words, target, marks))
+
+
+def _in_blocks(words: _Spelled, target: str, marks: Marks) -> Iterator[str]:
+    """Lists, one rule an item: all_match says that everything did so far, one_matches that an item of a list did."""
+    so_far, one = marks.all_match, marks.one_matches
+    yield _clear(so_far | one)
+    yield " ".join([*words.words, _set(so_far)])
+    for alternatives in words.any_of:
+        yield from (f"{alternative} {_set(one)}" for alternative in alternatives)
+        yield f"{_lacks(one)} {_clear(so_far)}"
+        yield _clear(one)
+    for excluded in words.none_of:
+        yield from (f"{item} {_clear(so_far)}" for item in excluded)
+    yield f"{_has(so_far)} {target}"
+
+
 # -- chains ----------------------------------------------------------------------------------------------------------
 
 
@@ -211,39 +234,19 @@ class Spelling:
         if not chain.rules:
             yield "-j RETURN"
 
-    def rule(self, rule: rows.Rule) -> Iterator[str]:
+    def rule(self, rule: rows.Rule) -> Sequence[str]:
         """The last of these acts; what is before it finds out whether the packet matches."""
         match rule.action:
             case Action.ALLOW:
-                return self._matched(rule.match, "-g fl-allow")
+                return matched(rule.match, "-g fl-allow", self.family, self.marks)
             case Action.PASS:
-                return self._matched(rule.match, "-g fl-pass")
+                return matched(rule.match, "-g fl-pass", self.family, self.marks)
             case Action.DENY:
-                return self._matched(rule.match, "-g fl-deny")
+                return matched(rule.match, "-g fl-deny", self.family, self.marks)
             case Action.LOG:
-                return self._matched(rule.match, _logged(rule.log or rows.Log()))
+                return matched(rule.match, _logged(rule.log or rows.Log()), self.family, self.marks)
             case _:
                 assert_never(rule.action)
-
-    def _matched(self, match: Match, target: str) -> Iterator[str]:
-        words = spelled(match, self.family)
-        if not words.any_of and not words.none_of:
-            yield " ".join([*words.words, target])
-        else:
-            yield from self._in_blocks(words, target)
-
-    def _in_blocks(self, words: _Spelled, target: str) -> Iterator[str]:
-        """Lists, one rule an item: all_match says that everything did so far, one_matches that an item of a list did."""
-        so_far, one = self.marks.all_match, self.marks.one_matches
-        yield _clear(so_far | one)
-        yield " ".join([*words.words, _set(so_far)])
-        for alternatives in words.any_of:
-            yield from (f"{alternative} {_set(one)}" for alternative in alternatives)
-            yield f"{_lacks(one)} {_clear(so_far)}"
-            yield _clear(one)
-        for excluded in words.none_of:
-            yield from (f"{item} {_clear(so_far)}" for item in excluded)
-        yield f"{_has(so_far)} {target}"
 
     def _endpoint(self, endpoint: EndpointChain) -> Iterator[str]:
         """A policy is asked while none before it has decided; half as many rules as a return behind each one."""

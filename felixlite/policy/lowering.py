@@ -6,8 +6,8 @@ ports), and none when it can never match in the family.  Which set stands for a 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from felixlite.addresses import Prefix
 from felixlite.model.policy import ANYONE, ICMP, ICMPV6, EntityRule, PolicyRule, Port, PortRange, ServiceRef
@@ -16,23 +16,20 @@ from felixlite.policy.rows import ANYWHERE, Match, Side
 from felixlite.policy.selection import peers
 
 
-@dataclass(frozen=True, slots=True)
-class Selected:
+class Selected(NamedTuple):
     """The addresses of everything under a selector."""
 
     selector: Selector
 
 
-@dataclass(frozen=True, slots=True)
-class Ported:
+class Ported(NamedTuple):
     """(address, protocol, port) of every port so named of the endpoints under a selector."""
 
     selector: Selector
     names: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """The endpoints of a service: (address, protocol, port), or only addresses."""
 
     service: ServiceRef
@@ -62,7 +59,7 @@ def possible(rule: PolicyRule, family: int) -> bool:
         return False
     if rule.protocol is not None and rule.protocol == rule.not_protocol:
         return False
-    return all(_reachable(side, family) for side in (rule.source, rule.destination))
+    return _reachable(rule.source, family) and _reachable(rule.destination, family)
 
 
 def _reachable(side: EntityRule, family: int) -> bool:
@@ -80,34 +77,29 @@ def of_family(nets: tuple[Prefix, ...], family: int) -> tuple[Prefix, ...]:
 
 def sides(entity: EntityRule, namespace: str, family: int, named: Named, *, source: bool) -> list[Side]:
     """The alternatives of one side."""
-    if entity is ANYONE or entity == ANYONE:
+    if entity is ANYONE:
         return [ANYWHERE]
     selector = peers(entity, namespace)
-    sets = [named(Selected(selector))] if selector else []
-    port_sets: list[str] = []
+    sets = (named(Selected(selector)),) if selector else ()
+    port_sets: tuple[str, ...] = ()
     if entity.service:
-        (port_sets if not source else sets).append(named(Served(entity.service, with_ports=not source)))
+        served = named(Served(entity.service, with_ports=not source))
+        sets, port_sets = ((*sets, served), ()) if source else (sets, (served,))
+    nets, not_nets = of_family(entity.nets, family), of_family(entity.not_nets, family)
+    not_sets = (named(Selected(entity.not_selector)),) if entity.not_selector else ()
+    if not entity.ports and not entity.not_ports:
+        return [Side(nets, not_nets, sets, not_sets, port_sets=port_sets)]
     numbers, names = _by_kind(entity.ports)
     not_numbers, not_names = _by_kind(entity.not_ports)
     scope = selector or ALL
-    found = []
-    with_names = [(numbers, tuple(port_sets))] if numbers or not names else []
+    with_names = [(numbers, port_sets)] if numbers or not names else []
     if names:
         with_names.append(((), (*port_sets, named(Ported(scope, names)))))
-    for ports, in_port_sets in with_names:
-        found.append(
-            Side(
-                of_family(entity.nets, family),
-                of_family(entity.not_nets, family),
-                tuple(sets),
-                (named(Selected(entity.not_selector)),) if entity.not_selector else (),
-                ports,
-                not_numbers,
-                in_port_sets,
-                (named(Ported(scope, not_names)),) if not_names else (),
-            )
-        )
-    return found
+    not_port_sets = (named(Ported(scope, not_names)),) if not_names else ()
+    return [
+        Side(nets, not_nets, sets, not_sets, ports, not_numbers, in_port_sets, not_port_sets)
+        for ports, in_port_sets in with_names
+    ]
 
 
 def _by_kind(ports: tuple[Port, ...]) -> tuple[tuple[PortRange, ...], frozenset[str]]:
@@ -120,7 +112,7 @@ def _by_kind(ports: tuple[Port, ...]) -> tuple[tuple[PortRange, ...], frozenset[
 
 def tells_families_apart(rule: PolicyRule) -> bool:
     """False for a rule that reads the same in both families, but for what its sets are called."""
-    sides = (rule.source, rule.destination)
-    return (
-        rule.family is not None or rule.protocol in (ICMP, ICMPV6) or any(side.nets or side.not_nets for side in sides)
-    )
+    source, destination = rule.source, rule.destination
+    if source.nets or source.not_nets or destination.nets or destination.not_nets:
+        return True
+    return rule.family is not None or rule.protocol in (ICMP, ICMPV6)

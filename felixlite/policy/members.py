@@ -150,12 +150,12 @@ class Members:
 
     # -- what is wanted
 
-    def want(self, wanted: Wanted) -> None:
-        """One more rule needs this set."""
-        if wanted not in self._live:
-            self._open(wanted)
-        for live in self._live[wanted].values():
+    def want(self, wanted: Wanted) -> Mapping[int, str]:
+        """One more policy needs this set; what it is called in each family."""
+        families = self._live.get(wanted) or self._open(wanted)
+        for live in families.values():
             live.users += 1
+        return {family: live.name for family, live in families.items()}
 
     def unwant(self, wanted: Wanted) -> None:
         families = self._live[wanted]
@@ -163,13 +163,6 @@ class Members:
             live.users -= 1
         if not families[4].users:
             self._close(wanted)
-
-    def name(self, wanted: Wanted, family: int) -> str:
-        return self._live[wanted][family].name
-
-    def is_called_alike(self, wanted: Wanted) -> bool:
-        """Whether the set has one name in both families."""
-        return len({live.kind for live in self._live[wanted].values()}) == 1
 
     def rows(self, family: int) -> Mapping[Key, IpSet]:
         """All wanted sets; the same object as before when nothing changed."""
@@ -188,11 +181,11 @@ class Members:
 
     # -- inside
 
-    def _open(self, wanted: Wanted) -> None:
+    def _open(self, wanted: Wanted) -> dict[int, _Live]:
         identity = _identity(wanted)
-        self._live[wanted] = {family: _Live(wanted, family, identity) for family in FAMILIES}
+        families = self._live[wanted] = {family: _Live(wanted, family, identity) for family in FAMILIES}
         if isinstance(wanted, Served):
-            for live in self._live[wanted].values():
+            for live in families.values():
                 live.counts = dict.fromkeys(_of_service(self._services, wanted, live.family), 1)
         else:
             sharing = self._by_selector.setdefault(wanted.selector, [])
@@ -201,7 +194,8 @@ class Members:
             sharing.append(wanted)
             for item in self._index.selected(wanted.selector):
                 self._apply(wanted, self._carriers[item], joins=True)
-        self._dirty.update(self._live[wanted].values())
+        self._dirty.update(families.values())
+        return families
 
     def _close(self, wanted: Wanted) -> None:
         self._dirty.update(self._live.pop(wanted).values())

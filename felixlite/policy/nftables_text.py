@@ -12,6 +12,7 @@ Every rule of a row carries the row's digest and its number in the comment, the 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import assert_never
 
 from felixlite.addresses import Prefix
@@ -89,7 +90,9 @@ def elements(members: Iterable[Member]) -> str:
 # -- matches ---------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=8192)
 def match_text(match: Match, family: int) -> str:
+    """Policies of one cluster say the same things over and over; what was spelled once is remembered."""
     return " ".join(_match_words(match, family))
 
 

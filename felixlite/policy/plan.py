@@ -16,7 +16,7 @@ from typing import NamedTuple
 from felixlite.model.inside import Workload
 from felixlite.model.policy import BUILT_IN_TIERS, Direction, NetworkSet, Policy, Profile
 from felixlite.policy import rows
-from felixlite.policy.chains import Chains, chain_name, may_pass
+from felixlite.policy.chains import Chains, chain_name
 from felixlite.policy.gates import dispatch, gates, may_spoof, own, read_by_gates
 from felixlite.policy.inputs import NOWHERE, Changed, Inputs, PolicyKey, WorkloadKey, changes
 from felixlite.policy.members import FAMILIES, Carrier, Members
@@ -168,7 +168,7 @@ class Planner:
             if workload and workload.interface:
                 policies = [inputs.policies[policy] for policy in self.targets.policies_of(key)]
                 families = frozenset(net.family for net in workload.addresses)
-                self.endpoints[key] = families, dict(_endpoint(workload, policies, inputs))
+                self.endpoints[key] = families, dict(self._endpoint(workload, policies, inputs))
                 touched |= families
             else:
                 self.endpoints.pop(key, None)
@@ -178,6 +178,23 @@ class Planner:
                 if family in families:
                     found.update(endpoint)
             self.endpoint_rows[family] = found
+
+    def _endpoint(self, workload: Workload, policies: list[Policy], inputs: Inputs) -> Iterator[tuple[Key, Row]]:
+        tiers = by_tier(policies, inputs.tiers)
+        for direction in Direction:
+            steps = []
+            for tier, ordered in tiers:
+                taken = tuple(self.chains.step(policy, direction) for policy in ordered if direction in policy.types)
+                if taken:
+                    steps.append(rows.TierStep(tier.name, taken, tier.default_action))
+            profiles = tuple(
+                chain_name("profile", direction, ("Profile", "", name))
+                for name in profiles_of(workload)
+                if profile_named(name, inputs.profiles)
+            )
+            mac = workload.mac if direction is Direction.EGRESS and not may_spoof(workload, inputs) else None
+            body = rows.EndpointChain(workload.interface, direction, tuple(steps), profiles, mac)
+            yield rows.endpoint_key(direction, workload.interface), rows.chained(body)
 
     def _put_the_rest(self, last: Inputs, inputs: Inputs, local: list[Changed]) -> None:
         if local or not self.started:
@@ -192,29 +209,6 @@ def _users_of(profiles: set[str], workloads: Mapping[WorkloadKey, Workload]) -> 
     if not profiles:
         return set()
     return {key for key, workload in workloads.items() if not profiles.isdisjoint(profiles_of(workload))}
-
-
-def _endpoint(workload: Workload, policies: list[Policy], inputs: Inputs) -> Iterator[tuple[Key, Row]]:
-    tiers = by_tier(policies, inputs.tiers)
-    for direction in Direction:
-        steps = []
-        for tier, ordered in tiers:
-            taken = tuple(_step(policy, direction) for policy in ordered if direction in policy.types)
-            if taken:
-                steps.append(rows.TierStep(tier.name, taken, tier.default_action))
-        profiles = tuple(
-            chain_name("profile", direction, ("Profile", "", name))
-            for name in profiles_of(workload)
-            if profile_named(name, inputs.profiles)
-        )
-        mac = workload.mac if direction is Direction.EGRESS and not may_spoof(workload, inputs) else None
-        body = rows.EndpointChain(workload.interface, direction, tuple(steps), profiles, mac)
-        yield rows.endpoint_key(direction, workload.interface), rows.chained(body)
-
-
-def _step(policy: Policy, direction: Direction) -> rows.PolicyStep:
-    name = chain_name("policy", direction, (policy.kind, policy.namespace, policy.name))
-    return rows.PolicyStep(name, may_pass(policy.rules(direction)))
 
 
 def notes(inputs: Inputs) -> tuple[str, ...]:

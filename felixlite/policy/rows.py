@@ -58,11 +58,10 @@ def host_or_net(prefix: Prefix) -> str:
     return prefix.first_text if prefix.is_host else str(prefix)
 
 
-# -- rules -----------------------------------------------------------------------------------------------------------
+# -- rules: tuples, for a node may have ten thousand of them and each is made, hashed and printed ---------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """What a packet's source or destination has to be. Sets are named; every field that is not empty has to hold."""
 
     nets: tuple[Prefix, ...] = ()
@@ -78,8 +77,7 @@ class Side:
 ANYWHERE = Side()
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A packet. Of one family; whoever renders it knows which."""
 
     protocol: int | None = None
@@ -99,8 +97,7 @@ class Log:
     burst: int = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     match: Match
     action: Action
     log: "Log | None" = None  # of a LOG
