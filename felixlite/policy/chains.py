@@ -67,8 +67,7 @@ class Chains:
 
     def renamed(self) -> set[PolicyKey]:
         """The policies that name a set which is called differently now."""
-        renamed, self.members.renamed = self.members.renamed, set()
-        return {user for wanted in renamed for user in self.users.get(wanted, ())}
+        return {user for wanted in self.members.renamed() for user in self.users.get(wanted, ())}
 
     def step(self, policy: Policy, direction: Direction) -> PolicyStep:
         """How an endpoint asks a policy that selects it."""

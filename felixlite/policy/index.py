@@ -60,6 +60,8 @@ class SelectorIndex(Generic[I]):
             self._leave(old, item)
         new.items.add(item)
         self._kin_of[item] = new
+        if not before:
+            return [Turn(selector, item, True) for selector in new.selectors]
         return [
             *(Turn(selector, item, False) for selector in before - new.selectors),
             *(Turn(selector, item, True) for selector in new.selectors - before),

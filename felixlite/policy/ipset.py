@@ -1,7 +1,8 @@
 """ip sets for the iptables backend, through `ipset restore` and `ipset save`.
 
 A set is changed by what it lost and gained; when that is most of it, a new one is filled beside it and swapped in, so
-that no packet ever meets a half-filled set.  Ours begin with `fl4-` or `fl6-`; no other is touched.
+that no packet ever meets a half-filled set.  A new one is made as wide as it has to be: the kernel widens a set by
+copying it, several times on the way to ten thousand members.  Ours begin with `fl4-` or `fl6-`; no other is touched.
 """
 
 import subprocess
@@ -65,7 +66,7 @@ def difference(name: str, old: IpSet | None, new: IpSet, family: int) -> Iterato
     """The lines of `ipset restore` that make the one of the other."""
     gone = old.members - new.members if old else frozenset()
     come = new.members - old.members if old else new.members
-    if len(gone) > len(new.members):
+    if old and (len(gone) > len(new.members) or len(come) > max(1000, 4 * len(old.members))):
         spare = f"fl{family}-spare"
         yield _create(spare, new, family)
         yield f"flush {spare}"
@@ -80,7 +81,9 @@ def difference(name: str, old: IpSet | None, new: IpSet, family: int) -> Iterato
 
 
 def _create(name: str, new: IpSet, family: int) -> str:
-    return f"create {name} {_TYPES[new.kind]} family {'inet' if family == 4 else 'inet6'} maxelem {LARGEST}"
+    buckets = max(1024, 1 << (len(new.members) // 2).bit_length())
+    inet = "inet" if family == 4 else "inet6"
+    return f"create {name} {_TYPES[new.kind]} family {inet} hashsize {buckets} maxelem {LARGEST}"
 
 
 def write(old: Mapping[Key, IpSet], new: Mapping[Key, IpSet], family: int) -> None:

@@ -6,7 +6,7 @@ last of them.  A set is called by what it holds: `s-...` for single addresses, `
 network (backends keep those in different, slower structures); `renamed` tells whose name has changed.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -41,7 +41,8 @@ class _Live:
     users: int = 0
     counts: dict[Member, int] = field(default_factory=dict)
     networks: int = 0  # members that are no single address
-    key: Key | None = None  # as it was called when last asked
+    key: Key | None = None  # of its row, when the rows were last asked for
+    told: str = ""  # what the first policy that wanted it was told that it is called
 
     @property
     def kind(self) -> SetKind:
@@ -115,18 +116,17 @@ class Members:
         self._by_selector: dict[Selector, list[Wanted]] = {}
         self._dirty: set[_Live] = set()
         self._rows: dict[int, dict[Key, IpSet]] = {family: {} for family in FAMILIES}
-        self.renamed: set[Wanted] = set()
 
     # -- what there is
 
     def put(self, item: Hashable, labels: Mapping[str, str], carrier: Carrier) -> None:
-        old = self._carriers.get(item, NOTHING)
+        old = self._carriers.get(item)
         self._carriers[item] = carrier
         before = self._index.selectors_of(item)
         turns = self._index.put(item, labels)
-        if old == carrier:
-            for turn in turns:
-                self._turn(turn.selector, carrier, joins=turn.selected)
+        if old is None or old == carrier:
+            for selector, _, joins in turns:
+                self._turn(selector, carrier, joins=joins)
             return
         for selector in before:
             self._turn(selector, old, joins=False)
@@ -146,7 +146,7 @@ class Members:
                     fresh = dict.fromkeys(_of_service(services, wanted, live.family), 1)
                     if fresh != live.counts:
                         live.counts = fresh
-                        self._touched(live)
+                        self._dirty.add(live)
 
     # -- what is wanted
 
@@ -155,7 +155,17 @@ class Members:
         families = self._live.get(wanted) or self._open(wanted)
         for live in families.values():
             live.users += 1
+            live.told = live.told or live.name
         return {family: live.name for family, live in families.items()}
+
+    def renamed(self) -> set[Wanted]:
+        """The sets that are called otherwise than who wants them was told; they are told now."""
+        found: set[Wanted] = set()
+        for live in self._dirty:
+            if live.users and live.told != live.name:
+                live.told = live.name
+                found.add(live.wanted)
+        return found
 
     def unwant(self, wanted: Wanted) -> None:
         families = self._live[wanted]
@@ -216,26 +226,22 @@ class Members:
         for family, member in _members(wanted, carrier):
             live = families[family]
             if live.add(member) if joins else live.take(member):
-                self._touched(live)
-
-    def _touched(self, live: _Live) -> None:
-        self._dirty.add(live)
-        if live.key and live.key.name != live.name:
-            self.renamed.add(live.wanted)
+                self._dirty.add(live)
 
 
-def _members(wanted: Wanted, carrier: Carrier) -> Iterator[tuple[int, Member]]:
+def _members(wanted: Wanted, carrier: Carrier) -> Sequence[tuple[int, Member]]:
     match wanted:
         case Selected():
-            for net in carrier.nets:
-                yield net.family, net
+            return [(net.family, net) for net in carrier.nets]
         case Ported(_, names):
-            for port in carrier.ports:
-                if port.name in names:
-                    for net in carrier.nets:
-                        yield net.family, (net, protocol_number(port.protocol), port.port)
+            return [
+                (net.family, (net, protocol_number(port.protocol), port.port))
+                for port in carrier.ports
+                if port.name in names
+                for net in carrier.nets
+            ]
         case Served():
-            return
+            return ()
 
 
 def _of_service(services: Mapping[tuple[str, str], Service], wanted: Served, family: int) -> Iterator[Member]:

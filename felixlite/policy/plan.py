@@ -134,9 +134,6 @@ class Planner:
         if last.settings.log != log:
             again |= self.chains.rendered.keys()
         self.chains.update({key: self._wanted(key, inputs) for key in again}, log)
-        # a set that came to life on the way may turn out to hold networks, and is then called otherwise
-        renamed = self.chains.renamed()
-        self.chains.update({key: self._wanted(key, inputs) for key in renamed}, log)
 
     def _wanted(self, key: PolicyKey, inputs: Inputs) -> Policy | Profile | None:
         """The policy or profile of that name, if a local workload needs it."""
