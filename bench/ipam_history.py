@@ -17,6 +17,7 @@ from tests.support.etcd import Etcd, cluster, cluster_url
 
 WORKERS = 6
 UP, DOWN = 12.0, 3.0  # seconds
+ROOM = "--quota-backend-bytes=4294967296"  # every revision of a long history is kept
 
 
 class Unrest:
@@ -46,7 +47,7 @@ class Unrest:
 
 def main() -> list[dict[str, Any]]:
     operations = int(os.environ.get("OPERATIONS", "4000"))
-    with cluster(3) as members, tempfile.TemporaryDirectory(prefix="felixlite-history-") as made:
+    with cluster(3, ROOM) as members, tempfile.TemporaryDirectory(prefix="felixlite-history-") as made:
         folder = Path(os.environ.get("HISTORY", made))
         folder.mkdir(parents=True, exist_ok=True)
         unrest, start = Unrest(members), time.monotonic()

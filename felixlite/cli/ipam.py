@@ -16,11 +16,9 @@ from felixlite.cli.session import Session, store_option
 from felixlite.cli.table import printed
 from felixlite.errors import FelixliteError
 from felixlite.ipam import usage
-from felixlite.ipam.assign import View
 from felixlite.ipam.check import Finding, check
 from felixlite.ipam.facts import Facts
 from felixlite.ipam.fixes import FreeAddress
-from felixlite.ipam.reading import read_view
 from felixlite.ipam.repair import Repair, read_facts
 from felixlite.ipam.usage import MARKS, BlockUsage, PoolUsage, Row, Usage
 
@@ -73,7 +71,7 @@ def show(
     felixlite ipam show --blocks --node n1
     felixlite ipam show --ip 10.42.0.7
     """
-    facts, view = read_facts(session.store), read_view(session.store)
+    facts = read_facts(session.store)
     if pool and pool not in {known.name for known in facts.pools}:
         raise FelixliteError(f"there is no IPPool {pool}; `felixlite get ippools` lists them")
     if wanted:
@@ -82,7 +80,7 @@ def show(
         found = [row for row in usage.rows(facts, only_borrowed=borrowed) if _is_wanted(facts, row, pool, node)]
         _show_rows(found, output)
     else:
-        _show_usage(session, facts, view, blocks=blocks, pool=pool, node=node, output=output)
+        _show_usage(session, facts, blocks=blocks, pool=pool, node=node, output=output)
 
 
 def address_of(text: str) -> Address:
@@ -131,10 +129,10 @@ def _show_rows(found: Sequence[Row], output: str) -> None:
 
 
 def _show_usage(
-    session: Session, facts: Facts, view: View, *, blocks: bool, pool: str | None, node: str | None, output: str
+    session: Session, facts: Facts, *, blocks: bool, pool: str | None, node: str | None, output: str
 ) -> None:
-    every = usage.block_usages(facts, view.reservations)
-    pools = [p for p in usage.pool_usages(facts, every, view.reservations) if not pool or p.pool.name == pool]
+    every = usage.block_usages(facts)
+    pools = [p for p in usage.pool_usages(facts, every) if not pool or p.pool.name == pool]
     found = [b for b in every if (not pool or b.pool == pool) and (not node or b.owner == node)]
     if output == "json":
         document: dict[str, Any] = {"pools": [_pool_document(p) for p in pools]}

@@ -43,14 +43,9 @@ class AddressCollection:
         """Half of the grace period; without one the collection still tidies up after deleted nodes (reference 5)."""
         return grace / 2 if grace > 0 else 300.0
 
-    @property
-    def waiting(self) -> int:
-        """Addresses that look leaked and wait for their grace period to end."""
-        return candidates(self._memory)
-
     def samples(self) -> list[Sample]:
         """As of the last round."""
-        return samples(self._facts, self.waiting, self.reclaimed)
+        return samples(self._facts, candidates(self._memory), self.reclaimed)
 
     def once(self, may_go_on: Callable[[], bool]) -> Sequence[Event]:
         grace = self._grace if self._grace is not None else self._configured_grace()

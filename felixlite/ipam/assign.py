@@ -252,6 +252,17 @@ def block_length(pool: Pool) -> int:
     return max(pool.block_size, pool.cidr.length)
 
 
+def block_around(address: Address, length: int, existing: Iterable[Prefix]) -> Prefix | None:
+    """The largest block, but no larger than `length` says, that holds the address and overlaps no other one.
+
+    It is smaller where the pool once had another block size.  None: a block that exists has the address.
+    """
+    whole = Prefix.containing(address, length)
+    near = [block for block in existing if block.overlaps(whole)]
+    sizes = (Prefix.containing(address, shorter) for shorter in range(length, whole.width + 1))
+    return next((cidr for cidr in sizes if not any(cidr.overlaps(block) for block in near)), None)
+
+
 def _start(pool: Pool, here: str, now: float) -> int:
     # blocks of one address: a fixed place would hand the address just freed to the next pod (reference 4.4)
     return int(now * 1e9) if pool.block_size == pool.cidr.width else fnv1a(here)

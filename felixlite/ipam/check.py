@@ -14,7 +14,7 @@ from felixlite.addresses import Address, Prefix
 from felixlite.datastore.names import block_cidr, block_name
 from felixlite.ipam import blocks, fixes
 from felixlite.ipam.blocks import Ledger
-from felixlite.ipam.facts import Endpoint, Facts, Standing, by_handle, handle_of_endpoint, holder_name
+from felixlite.ipam.facts import Endpoint, Facts, Standing, by_handle, handle_of_endpoint, holder_name, standing
 from felixlite.ipam.fixes import Fix
 from felixlite.model.inside import AffinityState
 
@@ -42,6 +42,7 @@ def check(facts: Facts, now: float, grace: float = GRACE) -> list[Finding]:
         *_handles(facts),
         *_endpoints(facts),
         *_tunnels(facts),
+        *_unheld(facts),
         *_holders(facts, now - grace),
     ]
 
@@ -179,7 +180,7 @@ def _endpoint(facts: Facts, address: Address, endpoint: Endpoint) -> Iterator[Fi
     if ledger is not None and ledger.cidr in facts.faulty:
         return  # the block is mended first, then checked again
     attribute = ledger.attribute(ledger.cidr.ordinal(address)) if ledger else None
-    occupy = fixes.Occupy(address, endpoint, handle_of_endpoint(facts, endpoint), pool.block_size if pool else 0)
+    occupy = fixes.Occupy(address, endpoint, handle_of_endpoint(facts, endpoint), pool.block_size if pool else None)
     if attribute is None or blocks.is_cooling(attribute):
         sentence = f"uses {address}, which IPAM takes for free and may hand out again"
         yield Finding("address-not-allocated", str(endpoint), sentence, occupy, address)
@@ -206,8 +207,18 @@ def _tunnels(facts: Facts) -> Iterator[Finding]:
         if attribute is None or blocks.handle_of(attribute) != use.handle:
             who = holder_name(attribute) if attribute else "nobody"
             sentence = f"{use.tunnel.name} address {address} is allocated to {who}; the node's agent assigns another"
-            fix = fixes.OccupyTunnel(address, use.node, use.handle, use.tunnel.type) if attribute is None else None
+            fix = fixes.Occupy(address, use, use.handle) if attribute is None else None
             yield Finding("tunnel-address-not-allocated", f"Node {use.node}", sentence, fix, address)
+
+
+def _unheld(facts: Facts) -> Iterator[Finding]:
+    """Allocated, and nothing says to whom. Who made it may know why, so nobody but a person frees it."""
+    for cidr, ledger in facts.ledgers.items():
+        for ordinal, attribute in blocks.in_use(ledger) if cidr not in facts.faulty else ():
+            address = cidr.address(ordinal)
+            if standing(facts, address, attribute) is Standing.UNHELD:
+                sentence = f"{address} is allocated and nothing says to whom; `felixlite ipam release --ip {address}`"
+                yield Finding("address-unheld", _subject(cidr), sentence, None, address)
 
 
 def _holders(facts: Facts, before: float) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ suspected when; time is monotonic, so that a clock that jumps frees nothing earl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from felixlite.addresses import Prefix
+from felixlite.addresses import Address, Prefix
 from felixlite.ipam import blocks, fixes
 from felixlite.ipam.check import GRACE, check
 from felixlite.ipam.facts import Facts, Standing, by_handle
@@ -65,9 +65,9 @@ def collect(facts: Facts, memory: Memory, now: float, grace: float = GRACE) -> t
     return remembered, sorted(decisions, key=lambda d: not isinstance(d.fix, fixes.FreeAddress))
 
 
-def candidates(memory: Memory) -> int:
-    """How many addresses wait for their grace period to end."""
-    return sum(1 for suspicion in memory if isinstance(suspicion.fix, fixes.FreeAddress))
+def candidates(memory: Memory) -> set[Address]:
+    """The addresses that wait for their grace period to end."""
+    return {suspicion.fix.address for suspicion in memory if isinstance(suspicion.fix, fixes.FreeAddress)}
 
 
 def _suspicions(facts: Facts) -> Iterator[tuple[str, Fix, str, bool]]:
@@ -81,8 +81,17 @@ def _suspicions(facts: Facts) -> Iterator[tuple[str, Fix, str, bool]]:
         if finding.code in MINE and finding.fix:
             at_once = finding.code in AT_ONCE or finding.address in orphaned
             yield finding.code, finding.fix, finding.sentence, at_once
+    for cidr in _resting(facts):
+        yield "addresses-rested", fixes.EndRest(cidr), "their cool-down is over and nobody uses the block", True
     for node, cidr, sequence in _spare(facts):
         yield "block-spare", fixes.FreeBlock(node, cidr, sequence), f"node {node} does not use it and has others", False
+
+
+def _resting(facts: Facts) -> Iterator[Prefix]:
+    """Whether the rest is over is asked of the clock by the repair."""
+    for cidr, ledger in facts.ledgers.items():
+        if cidr not in facts.faulty and any(map(blocks.is_cooling, ledger.attributes)):
+            yield cidr
 
 
 def _spare(facts: Facts) -> Iterator[tuple[str, Prefix, int]]:

@@ -50,6 +50,13 @@ class TunnelUse:
     def handle(self) -> str:
         return self.tunnel.handle + self.node
 
+    @property
+    def attributes(self) -> dict[str, str]:
+        return {"node": self.node, "type": self.tunnel.type}
+
+    def __str__(self) -> str:
+        return f"the {self.tunnel.name} tunnel of node {self.node}"
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -63,6 +70,7 @@ class Facts:
     endpoints: Mapping[Address, Sequence[Endpoint]] = field(default_factory=dict)
     tunnels: Mapping[Address, TunnelUse] = field(default_factory=dict)
     pools: Sequence[Pool] = ()
+    reservations: Sequence[Prefix] = ()
 
 
 class Standing(Enum):
@@ -79,7 +87,8 @@ def gather(
     handle_entries: Iterable[Entry],
     node_entries: Iterable[Entry],
     endpoint_entries: Iterable[Entry],
-    pools: Sequence[Pool],
+    pools: Sequence[Pool] = (),
+    reservations: Sequence[Prefix] = (),
 ) -> Facts:
     ledgers, unreadable, misnamed = _ledgers(block_entries)
     nodes = list(node_entries)
@@ -95,6 +104,7 @@ def gather(
         endpoints=_by_address(map(endpoint_of, endpoint_entries)),
         tunnels=_tunnels(nodes),
         pools=pools,
+        reservations=reservations,
     )
 
 

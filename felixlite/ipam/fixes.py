@@ -6,7 +6,8 @@ repair.py carries them out; each says in its words what will have been done.
 from dataclasses import dataclass
 
 from felixlite.addresses import Address, Prefix
-from felixlite.ipam.facts import Endpoint
+from felixlite.ipam.blocks import Attribute, holding
+from felixlite.ipam.facts import Endpoint, TunnelUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +92,32 @@ class FreeAddress:
 
 @dataclass(frozen=True, slots=True)
 class Occupy:
-    """The address is the endpoint's, as the endpoint says."""
+    """The address is its user's, as the user says; `block_size` where a block may have to be made for it."""
 
     address: Address
-    endpoint: Endpoint
+    user: Endpoint | TunnelUse
     handle: str
-    block_size: int
+    block_size: int | None = None
+
+    @property
+    def attribute(self) -> Attribute:
+        return holding(self.handle, self.user.attributes)
 
     def __str__(self) -> str:
-        return f"allocate {self.address} to {self.endpoint}"
+        return f"allocate {self.address} to {self.user}"
 
 
 @dataclass(frozen=True, slots=True)
-class OccupyTunnel:
-    address: Address
-    node: str
-    handle: str
-    type: str
+class EndRest:
+    """What was released long enough ago may be assigned again; who uses the block does that, but nobody may."""
+
+    cidr: Prefix
 
     def __str__(self) -> str:
-        return f"allocate {self.address} to the tunnel of node {self.node}"
+        return f"put the rested addresses of {self.cidr} back into its free list"
 
 
 Fix = (
-    MendBlock
-    | RebuildBlock
-    | RewriteHandle
-    | ConfirmAffinity
-    | DropAffinity
-    | DropBlock
-    | FreeBlock
-    | FreeAddress
-    | Occupy
-    | OccupyTunnel
-)
+    MendBlock | RebuildBlock | DropBlock | FreeBlock | EndRest | RewriteHandle | ConfirmAffinity | DropAffinity
+    | FreeAddress | Occupy
+)  # fmt: skip

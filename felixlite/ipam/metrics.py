@@ -6,9 +6,9 @@ node when it is asked, two round trips; what it borrows elsewhere it knows from 
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from felixlite.addresses import Prefix
+from felixlite.addresses import Address, Prefix
 from felixlite.health import Sample
 from felixlite.ipam import blocks
 from felixlite.ipam.blocks import Ledger
@@ -38,25 +38,21 @@ def _sample(name: str, value: float, kind: str = "gauge", **labels: str) -> Samp
     return Sample(name, value, MEANINGS[name], tuple(labels.items()), kind)
 
 
-def samples(facts: Facts, waiting: int = 0, reclaimed: int = 0, reservations: Sequence[Prefix] = ()) -> list[Sample]:
+def samples(facts: Facts, waiting: Collection[Address] = (), reclaimed: int = 0) -> list[Sample]:
     """The gauges of reference 5, by pool and by the node that uses the address (for blocks: owns it)."""
-    found = block_usages(facts, reservations)
+    found = block_usages(facts)
     pool_of = {block.cidr: block.pool or NO_POOL for block in found}
-    counts: dict[tuple[str, str, str], int] = {}
-
-    def count(name: str, pool: str, node: str) -> None:
-        counts[name, pool, node] = counts.get((name, pool, node), 0) + 1
-
+    counts: Counter[tuple[str, str, str]] = Counter()
     for block in found:
-        count("ipam_blocks", pool_of[block.cidr], block.owner or "no_affinity")
+        counts["ipam_blocks", pool_of[block.cidr], block.owner or "no_affinity"] += 1
     for row in rows(facts):
-        count("ipam_allocations_in_use", pool_of[row.block], row.node or "unknown_node")
-        if row.node not in ("", row.owner):
-            count("ipam_allocations_borrowed", pool_of[row.block], row.node)
+        where = pool_of[row.block], row.node or "unknown_node"
+        counts["ipam_allocations_in_use", *where] += 1
+        counts["ipam_allocations_borrowed", *where] += row.node not in ("", row.owner)
+        counts["ipam_allocations_gc_candidates", *where] += row.address in waiting
     return [
         *(_sample(name, value, ippool=pool, node=node) for (name, pool, node), value in sorted(counts.items())),
-        *_pool_samples(facts.pools, reservations),
-        _sample("ipam_allocations_gc_candidates", waiting),
+        *_pool_samples(facts.pools, facts.reservations),
         _sample("ipam_allocations_gc_reclamations", reclaimed, "counter"),
     ]
 

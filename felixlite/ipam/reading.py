@@ -7,6 +7,7 @@ that does not add up is left out by whoever assigns and read as far as possible 
 from collections.abc import Callable, Iterator, Sequence
 
 from felixlite.addresses import Address, Prefix
+from felixlite.datastore.names import block_cidr
 from felixlite.datastore.store import Entry, Key, Store, Write
 from felixlite.errors import Rejected
 from felixlite.ipam import blocks, documents
@@ -137,12 +138,19 @@ class Lenders:
         for cidr, entry in self.entries.items():
             if cidr.family == family and (entry.document.get("spec") or {}).get("unallocated"):
                 try:
-                    yield entry, blocks.parse(entry.document)
+                    ledger = blocks.parse(entry.document)
                 except Corrupt:
                     continue  # never assigned from; `ipam check` tells
+                if documents.block_key(ledger.cidr) == entry.key:  # nor one that says that it is another
+                    yield entry, ledger
 
 
 def _cidr_of(entry: Entry) -> Prefix | None:
+    """By its name, for that is what a claim of it would meet; an IPv6 name may not tell, then by its own word."""
+    try:
+        return block_cidr(entry.key.name)
+    except ValueError:
+        pass
     try:
         return Prefix.parse((entry.document.get("spec") or {}).get("cidr") or "")
     except (ValueError, TypeError, AttributeError):

@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import assert_never
 
 from felixlite.addresses import Address, Prefix
-from felixlite.datastore.store import Entry, Key, Store, Write
+from felixlite.datastore.store import Key, Store, Write
 from felixlite.errors import Conflict
-from felixlite.ipam import blocks, documents, fixes
+from felixlite.ipam import assign, blocks, documents, fixes
 from felixlite.ipam.blocks import Attribute, Ledger
-from felixlite.ipam.claims import LOST, give_up, read_block, release_block
+from felixlite.ipam.claims import LOST, Seen, give_up, read_block, release_block
 from felixlite.ipam.facts import Facts, Standing, gather, handle_of_endpoint, standing
 from felixlite.ipam.fixes import Fix
-from felixlite.ipam.reading import block_with, block_write, read_pools, readable
+from felixlite.ipam.reading import block_with, block_write, read_view, readable
 from felixlite.ipam.releasing import Release
 from felixlite.ipam.store import Ipam
 from felixlite.model.inside import AffinityState
@@ -25,10 +25,11 @@ ATTEMPTS = 20
 
 
 def read_facts(store: Store) -> Facts:
-    """Six lists. They are not of one moment: what is wrong in one reading only may be work in progress."""
+    """All lists. They are not of one moment: what is wrong in one reading only may be work in progress."""
     kinds = ("WorkloadEndpoint", "Node", documents.HANDLE, documents.AFFINITY, documents.BLOCK)
     endpoints, nodes, handles, affinities, block_entries = (store.list(kind).entries for kind in kinds)
-    return gather(block_entries, affinities, handles, nodes, endpoints, read_pools(store))
+    view = read_view(store)
+    return gather(block_entries, affinities, handles, nodes, endpoints, view.pools, view.reservations)
 
 
 class Repair:
@@ -63,10 +64,10 @@ class Repair:
                 return self._free_block(fix)
             case fixes.FreeAddress():
                 return self._free(fix)
-            case fixes.Occupy(address, endpoint, handle, size):
-                return self._occupy(address, endpoint.node, blocks.holding(handle, endpoint.attributes), size)
-            case fixes.OccupyTunnel(address, node, handle, kind):
-                return self._occupy(address, node, blocks.holding(handle, {"node": node, "type": kind}), 0)
+            case fixes.EndRest(cidr):
+                return self._end_rest(cidr)
+            case fixes.Occupy():
+                return self._occupy(fix)
             case _:
                 assert_never(fix)
 
@@ -108,6 +109,17 @@ class Repair:
         if seen is None or seen.ledger.sequence != fix.sequence or seen.ledger.node != fix.node:
             return False
         return give_up(self.store, seen.ledger.owner, fix.cidr, seen)
+
+    def _end_rest(self, cidr: Prefix) -> bool:
+        entry = self.store.get(documents.block_key(cidr))
+        if entry is None:
+            return False
+        ledger = blocks.parse(entry.document)
+        settled = blocks.settled(ledger, self.clock(), self.ipam.config.cooldown)
+        if settled is ledger:
+            return False
+        self.store.commit([block_write(settled, entry.revision)])
+        return True
 
     # -- affinities
 
@@ -165,15 +177,15 @@ class Repair:
         about = blocks.secondary(attribute)
         node = self.store.get(Key("Node", about.get("node") or "-"))
         endpoints = self.store.list("WorkloadEndpoint", namespace=about.get("namespace", "")).entries
-        return gather((), (), (), [node] if node else [], endpoints, ())
+        return gather((), (), (), [node] if node else [], endpoints)
 
-    def _occupy(self, address: Address, node: str, attribute: Attribute, size: int) -> bool:
-        """The block says what the endpoint says, and the handles follow."""
-        entry = block_with(self.store, address)
-        if entry is None and not size:
+    def _occupy(self, fix: fixes.Occupy) -> bool:
+        """The block says what the address's user says, and the handles follow."""
+        seen = self._block_for(fix)
+        if seen is None:
             return False
-        found, revision = self._block_for(address, node, size, entry)
-        ordinal = found.cidr.ordinal(address)
+        found, revision, attribute = seen.ledger, seen.revision, fix.attribute
+        ordinal = found.cidr.ordinal(fix.address)
         before = found.attribute(ordinal)
         if before == attribute:
             return False
@@ -189,10 +201,14 @@ class Repair:
         self.store.commit(writes)
         return True
 
-    def _block_for(self, address: Address, node: str, size: int, entry: Entry | None) -> tuple[Ledger, str | None]:
-        if entry:
-            return blocks.parse(entry.document), entry.revision
-        return blocks.empty(Prefix.containing(address, size), blocks.HOST + node, self.clock()), None
+    def _block_for(self, fix: fixes.Occupy) -> Seen | None:
+        """The block with the address, or a new one; none where no pool says what size it would have."""
+        if entry := block_with(self.store, fix.address):
+            return Seen(blocks.parse(entry.document), entry.revision)
+        if fix.block_size is None:
+            return None
+        cidr = assign.block_around(fix.address, fix.block_size, read_facts(self.store).ledgers)
+        return Seen(blocks.empty(cidr, blocks.HOST + fix.user.node, self.clock()), None) if cidr else None
 
     def _handles_of(self, ledger: Ledger, *attributes: Attribute | None) -> Iterator[Write]:
         for handle in {h for a in attributes if a and (h := blocks.handle_of(a))}:
@@ -211,4 +227,4 @@ def holders_in(facts: Facts, cidr: Prefix) -> Iterator[tuple[Address, Attribute]
             yield address, blocks.holding(handle_of_endpoint(facts, endpoint), endpoint.attributes)
     for address, use in facts.tunnels.items():
         if cidr.holds(address):
-            yield address, blocks.holding(use.handle, {"node": use.node, "type": use.tunnel.type})
+            yield address, blocks.holding(use.handle, use.attributes)

@@ -1,6 +1,6 @@
 """Ipam: one node's door to the addresses. Assigning and releasing are transactions: read, choose, compare-and-swap, again.
 
-Together with attempt.py, claims.py, releasing.py and reading.py the only IO of IPAM on the way of a pod; what to choose
+Together with attempt.py, search.py, claims.py, releasing.py and reading.py the only IO of IPAM on the way of a pod; what to choose
 is decided in assign.py and blocks.py.  Where the store is atomic, handle, blocks, a block's claim and the caller's own
 writes (`also`: the WorkloadEndpoint) are one commit: one round trip for an address from an own block.  Where it is not,
 the handle is written first and the caller's writes last, so that a crash leaves at worst a handle that counts too much
@@ -15,11 +15,12 @@ from dataclasses import replace
 from felixlite.addresses import Address, Prefix
 from felixlite.datastore.store import Store
 from felixlite.ipam import blocks
-from felixlite.ipam.assign import Assigned, Request, View
-from felixlite.ipam.attempt import Assignment, Ground
+from felixlite.ipam.assign import Assigned, Config, Request, View
+from felixlite.ipam.attempt import Assignment
 from felixlite.ipam.claims import OwnBlocks
 from felixlite.ipam.reading import Lenders, StoreView, blocks_of, held_in
 from felixlite.ipam.releasing import Also, Release, Released, Releases
+from felixlite.ipam.search import Search
 
 __all__ = ["Also", "Ipam", "Release", "Released"]
 
@@ -40,10 +41,10 @@ class Ipam:
         observe: Observe = lambda _seconds, _retries: None,
     ) -> None:
         self.store, self.node, self.observe = store, node, observe
-        view = view or StoreView(store, node, clock)
+        self._clock, self._view = clock, view or StoreView(store, node, clock)
         self.own = OwnBlocks(store, (blocks.VIRTUAL if virtual else blocks.HOST) + node, clock)
-        self._releases = Releases(store, self.own, view, clock)
-        self._ground = Ground(store, node, view, clock, self.own, Lenders(store, clock), self._releases)
+        self._releases = Releases(store, self.own, self._view, clock)
+        self._lenders = Lenders(store, clock)
         self._lock = threading.RLock()
 
     def assign(self, request: Request, also: Also = ()) -> Assigned:
@@ -53,11 +54,16 @@ class Ipam:
         """
         with self._lock:
             began = time.monotonic()
-            assignment = Assignment(self._ground, request, also)
+            search = Search(self.store, self.own, self._lenders, request, self._view(), self._clock)
+            assignment = Assignment(self.store, self.own, self._releases, search, also)
             try:
                 return assignment.run()
             finally:
                 self.observe(time.monotonic() - began, assignment.lost)
+
+    @property
+    def config(self) -> Config:
+        return self._view().config
 
     def assign_address(self, request: Request, address: Address, also: Also = ()) -> Assigned:
         """That very address; Taken when somebody has it."""

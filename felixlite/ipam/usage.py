@@ -58,19 +58,13 @@ MARKS: Mapping[str, str] = {
 }
 
 
-def block_usages(facts: Facts, reservations: Sequence[Prefix] = ()) -> list[BlockUsage]:
+def block_usages(facts: Facts) -> list[BlockUsage]:
     leaked = leaked_addresses(facts)
-    return [
-        _block(facts, facts.ledgers[cidr], leaked, reservations)
-        for cidr in sorted(facts.ledgers)
-        if cidr not in facts.faulty
-    ]
+    return [_block(facts, facts.ledgers[cidr], leaked) for cidr in sorted(facts.ledgers) if cidr not in facts.faulty]
 
 
-def _block(
-    facts: Facts, ledger: Ledger, leaked: "set[tuple[Prefix, int]]", reservations: Sequence[Prefix]
-) -> BlockUsage:
-    avoid = assign.reserved_in(ledger.cidr, reservations)
+def _block(facts: Facts, ledger: Ledger, leaked: "set[tuple[Prefix, int]]") -> BlockUsage:
+    avoid = assign.reserved_in(ledger.cidr, facts.reservations)
     marks = "".join(_mark(ledger, ordinal, leaked, avoid) for ordinal in range(ledger.size))
     count = marks.count
     usage = Usage(ledger.size, count("#") + count("b") + count("!"), count("b"), count("!"), count("~"), count("r"))
@@ -113,11 +107,12 @@ class PoolUsage:
     usage: Usage  # total and free of the whole pool, blocks or not
 
 
-def pool_usages(facts: Facts, found: Iterable[BlockUsage], reservations: Sequence[Prefix] = ()) -> list[PoolUsage]:
+def pool_usages(facts: Facts, found: Iterable[BlockUsage]) -> list[PoolUsage]:
     inside: dict[str, list[BlockUsage]] = {}
     for block in found:
         inside.setdefault(block.pool, []).append(block)
-    return [_pool(pool, inside.get(pool.name, ()), reservations) for pool in sorted(facts.pools, key=lambda p: p.name)]
+    ordered = sorted(facts.pools, key=lambda pool: pool.name)
+    return [_pool(pool, inside.get(pool.name, ()), facts.reservations) for pool in ordered]
 
 
 def _pool(pool: Pool, found: Sequence[BlockUsage], reservations: Sequence[Prefix]) -> PoolUsage:

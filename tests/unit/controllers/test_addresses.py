@@ -23,6 +23,10 @@ class Here:
     def controller(self, grace):
         return AddressCollection(self.cluster.store, grace, lambda: self.cluster.now, lambda: self.now)
 
+    def waiting(self):
+        told = (s for s in self.collection.samples() if s.name == "ipam_allocations_gc_candidates")
+        return {dict(sample.labels)["node"]: sample.value for sample in told}
+
     def at(self, now):
         self.now = now
         self.lease.renew()
@@ -34,7 +38,7 @@ def test_a_leak_is_collected_after_its_grace_period_and_told_with_the_reason():
     here = Here()
 
     assert here.at(0) == ["acquired"]
-    assert here.collection.waiting == 1
+    assert here.waiting() == {"n1": 1, "n2": 0}
     assert here.at(450) == ["acquired"]
     assert here.at(900)[-1] == "address-leaked"
     assert "pod ns/gone" in str(here.events[-1])

@@ -4,6 +4,7 @@ import pytest
 
 from felixlite.addresses import Prefix
 from felixlite.ipam import blocks, documents
+from felixlite.ipam.store import Release
 from tests.unit.ipam.cluster import OLD, Cluster
 from tests.unit.ipam.world import wants
 
@@ -195,6 +196,41 @@ def test_overlapping_blocks_are_found():
 
     assert "blocks-overlap" in cluster.codes()
     cluster.fix()
+    assert cluster.findings() == []
+
+
+def test_an_endpoint_whose_block_is_lost_gets_one_that_overlaps_no_other():
+    cluster = Cluster()
+    lost = cluster.block("n2").cidr
+    cluster.store.delete(documents.block_key(lost))
+    ordinal = lost.ordinal(cluster.address_of("c").first)
+    beside = Prefix.containing(lost.address((ordinal + 32) % 64), 28)
+    ledger = blocks.empty(beside, "host:n2", cluster.now)
+    cluster.store.create(documents.block_key(beside), blocks.document(ledger))
+    cluster.store.create(
+        documents.affinity_key("host:n2", beside), documents.affinity_document("host:n2", beside, "confirmed")
+    )
+    before = {**cluster.live(), cluster.address_of("c"): "k8s-pod-network.cc"}
+
+    cluster.fix()
+
+    assert cluster.findings() == []
+    assert cluster.live() == before
+    assert {ledger.cidr.length for ledger in cluster.ledgers() if ledger.node == "n2"} == {27, 28}
+
+
+def test_an_allocation_that_lost_its_holder_is_reported_and_left_to_a_person():
+    cluster = Cluster()
+    (address,) = cluster.node().assign(wants("k8s-pod-network.gone", pod="gone")).addresses
+    ordinal = cluster.block().cidr.ordinal(address.first)
+    cluster.edit_block(lambda spec: (spec["allocations"].__setitem__(ordinal, 77), spec["attributes"].pop()))
+
+    cluster.fix()
+
+    (finding,) = cluster.findings()
+    assert (finding.code, finding.address, finding.fix) == ("address-unheld", address.first, None)
+    assert f"felixlite ipam release --ip {address.first}" in finding.sentence
+    cluster.node().release_addresses([Release(address.first)])
     assert cluster.findings() == []
 
 

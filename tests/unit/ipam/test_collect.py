@@ -1,5 +1,6 @@
 from felixlite.datastore.store import Key
 from felixlite.ipam import fixes
+from felixlite.ipam.assign import Config, View
 from felixlite.ipam.collect import candidates, collect
 from felixlite.ipam.repair import Repair, read_facts
 from tests.unit.ipam.cluster import Cluster
@@ -33,7 +34,7 @@ def test_a_leaked_address_is_freed_after_the_grace_period_and_not_before():
     collector = Collector(cluster)
 
     assert collector.decide(at=0) == []
-    assert candidates(collector.memory) == 1
+    assert candidates(collector.memory) == {address.first}
     assert collector.decide(at=GRACE - 1) == []
     (decision,) = collector.act(at=GRACE)
 
@@ -143,6 +144,23 @@ def test_a_block_used_between_two_looks_is_no_longer_spare():
     cluster.node().assign(wants("k8s-pod-network.again", v4=100, pod="again"))
 
     assert Repair(cluster.store, lambda: cluster.now).apply(decision.fix) is False
+
+
+def test_a_block_whose_last_addresses_rest_goes_when_they_have_rested():
+    """Nobody writes to the block of a deleted node any more, so nobody else would end the rest."""
+    cluster = Cluster()
+    rest = {"spec": {"ipCooldownSeconds": 60}}
+    cluster.put(Key("IPAMConfiguration", "default"), rest, api="projectcalico.org/v3")
+    cluster.view = View(cluster.view.pools, Config(cooldown=60))
+    cluster.node("n3").assign(wants("k8s-pod-network.x", node="n3"))
+    cluster.node("n3").release_handle("k8s-pod-network.x")
+    collector = Collector(cluster)
+
+    assert collector.act(at=0) == []
+    cluster.now += 61
+    assert [decision.code for decision in collector.act(at=1)][:1] == ["addresses-rested"]
+    collector.act(at=2)
+    assert not [ledger for ledger in cluster.ledgers() if ledger.node == "n3"]
 
 
 def test_a_handle_that_counts_too_much_is_corrected_after_the_grace_period():

@@ -304,3 +304,29 @@ def test_blocks_of_another_size_are_never_overlapped(world):
     assert later
     assert not first & later
     assert not any(a.overlaps(b) for a, b in pairwise(cidrs))
+
+
+def test_a_named_address_beside_a_block_of_another_size_gets_a_block_that_fits_in(world):
+    world.view = View((Pool("p", Prefix.parse("10.0.0.0/26"), block_size=28),))
+    (old,) = world.node().assign(wants("a")).blocks
+    world.view = View((Pool("p", Prefix.parse("10.0.0.0/26"), block_size=26),))
+    beside = next(a for a in map(ip_address, ("10.0.0.5", "10.0.0.60")) if not old.holds(a))
+
+    (made,) = world.node("n2").assign_address(wants("b", node="n2"), beside).blocks
+
+    assert made.length == 27
+    assert not made.overlaps(old)
+
+
+def test_a_claim_that_was_cut_off_does_not_go_on_when_a_block_of_another_size_is_in_its_way(world):
+    small = Prefix.parse("10.0.0.16/28")
+    world.store.create(
+        documents.affinity_key("host:n1", small), documents.affinity_document("host:n1", small, "pending")
+    )
+    world.view = View((Pool("p", Prefix.parse("10.0.0.0/26"), block_size=26),))
+    (whole,) = world.node("n2").assign(wants("a", node="n2")).blocks
+
+    (block,) = world.node().assign(wants("b")).blocks
+
+    assert block == whole  # borrowed
+    assert [ledger.cidr for ledger in world.ledgers()] == [whole]

@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 from felixlite.addresses import Prefix
+from felixlite.datastore.store import Key
 from felixlite.health import metrics_text
 from felixlite.ipam import blocks
 from felixlite.ipam.metrics import Timings, of_node, samples
@@ -19,14 +22,18 @@ def test_the_metrics_count_by_pool_and_node():
     cluster = Cluster()
     cluster.node("n2").assign_address(wants("k8s.lent", node="n2"), cluster.block("n1").cidr.address(40))
 
-    found = samples(read_facts(cluster.store), waiting=3)
+    cluster.put(Key("IPReservation", "r"), {"spec": {"reservedCIDRs": ["10.0.0.0/28"]}}, api="projectcalico.org/v3")
+    lost = cluster.address_of("c").first
+
+    found = samples(read_facts(cluster.store), waiting={lost})
     assert 'ipam_allocations_in_use{ippool="default",node="n1"} 3.0' in metrics_text(found)
 
     assert values(found, "ipam_allocations_in_use") == {("default", "n1"): 3, ("default", "n2"): 2}
-    assert values(found, "ipam_allocations_borrowed") == {("default", "n2"): 1}
+    assert values(found, "ipam_allocations_borrowed") == {("default", "n1"): 0, ("default", "n2"): 1}
     assert values(found, "ipam_blocks") == {("default", "n1"): 1, ("default", "n2"): 1}
     assert values(found, "ipam_ippool_size") == {("default",): 256}
-    assert values(found, "ipam_allocations_gc_candidates") == {(): 3}
+    assert values(found, "ipam_ippool_reserved") == {("default",): 16}
+    assert values(found, "ipam_allocations_gc_candidates") == {("default", "n1"): 0, ("default", "n2"): 1}
 
 
 def test_a_node_tells_of_its_own_blocks_and_of_what_it_borrows():
@@ -60,7 +67,7 @@ def test_a_block_draws_each_of_its_addresses():
     first = cluster.block("n1").cidr
     reserved = [Prefix.host(first.address(63))]
 
-    marks = {block.cidr: block.marks for block in block_usages(read_facts(cluster.store), reserved)}
+    marks = {b.cidr: b.marks for b in block_usages(replace(read_facts(cluster.store), reservations=reserved))}
 
     assert marks[first] == "###" + "." * 60 + "r"
 
