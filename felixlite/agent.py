@@ -130,7 +130,7 @@ class Agent:
         by_store = StoreView(self.store, self.here, time.time)
         self.timings = Timings()
         view = SnapshotView(lambda: self.loop.snapshot, source.NAME, by_store)
-        self.ipam = Ipam(self.store, self.here, view, observe=self.timings)
+        self.ipam = Ipam(self.store, self.here, view, observe=self.timings, epoch=lambda: self.source.epoch)
         self.speaker = Speaker(options.run_directory / "bgp", self._put, self._touched)
         self.links, self.routes = Links(self.host), Routes(self.host)
         self.reconciler = Reconciler(self._tables())

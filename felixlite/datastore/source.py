@@ -100,6 +100,14 @@ class Source:
         self._stop.set()
         self.list_again()
 
+    @property
+    def epoch(self) -> int | None:
+        """A number that changes when the watch was broken; None while there is none.
+
+        Within one the revisions tell apart what they are of; a backup restored in between would use them again.
+        """
+        return self.health.lists if self.health.is_well else None
+
     def list_again(self) -> None:
         """Break the watch."""
         with self._lock:

@@ -95,7 +95,8 @@ class Assignment:
             self._after_loss(draft, writes, lost, existed=existed)
             raise
         except StoreError:
-            self._distrust(draft)
+            self.own.forget_all()  # it may have been written, or it is not the same store any more
+            self.search.lenders.distrust()
             raise
         self._remember(draft, writes, entries)
         also = tuple(entries[len(writes) :])

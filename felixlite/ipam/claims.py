@@ -58,13 +58,16 @@ class OwnBlocks:
             if affinity and documents.owner_of(affinity) == self.owner:
                 entries[affinity.cidr] = entry
         found = self.store.read([documents.block_key(cidr) for cidr in entries]) if entries else ()
-        self.seen, self.bare, self.corrupt = {}, {}, {}
+        known, self.seen, self.bare, self.corrupt = self.seen, {}, {}, {}
         for (cidr, affinity_entry), block in zip(entries.items(), found, strict=True):
-            self._sort_in(cidr, affinity_entry, block)
+            self._sort_in(cidr, affinity_entry, block, known.get(cidr))
 
-    def _sort_in(self, cidr: Prefix, affinity: Entry, entry: Entry | None) -> None:
+    def _sort_in(self, cidr: Prefix, affinity: Entry, entry: Entry | None, known: Seen | None) -> None:
         if entry is None:
             self.bare[cidr] = affinity
+            return
+        if known and known.revision == entry.revision:
+            self.seen[cidr] = Seen(known.ledger, entry.revision, affinity, self._confirmation(cidr, affinity))
             return
         try:
             ledger = blocks.parse(entry.document)
@@ -125,6 +128,9 @@ class OwnBlocks:
     def forget(self, cidr: Prefix) -> None:
         self.seen.pop(cidr, None)
         self.bare.pop(cidr, None)
+
+    def forget_all(self) -> None:
+        self.seen, self.bare, self.corrupt = {}, {}, {}
 
     # -- claiming
 

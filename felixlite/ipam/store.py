@@ -39,12 +39,18 @@ class Ipam:
         *,
         virtual: bool = False,
         observe: Observe = lambda _seconds, _retries: None,
+        epoch: Callable[[], object] = lambda: 0,
     ) -> None:
+        """`epoch` answers the same as long as the connection to the store is certainly unbroken, and None while it is not
+        known.  Otherwise nothing that is remembered counts: a restored backup has the same revisions again, with other
+        contents."""
         self.store, self.node, self.observe = store, node, observe
         self._clock, self._view = clock, view or StoreView(store, node, clock)
         self.own = OwnBlocks(store, (blocks.VIRTUAL if virtual else blocks.HOST) + node, clock)
         self._releases = Releases(store, self.own, self._view, clock)
         self._lenders = Lenders(store, clock)
+        self._epoch = epoch
+        self._remembered_in: object = None
         self._lock = threading.RLock()
 
     def assign(self, request: Request, also: Also = ()) -> Assigned:
@@ -54,12 +60,20 @@ class Ipam:
         """
         with self._lock:
             began = time.monotonic()
+            self._forget_another_epoch()
             search = Search(self.store, self.own, self._lenders, request, self._view(), self._clock)
             assignment = Assignment(self.store, self.own, self._releases, search, also)
             try:
                 return assignment.run()
             finally:
                 self.observe(time.monotonic() - began, assignment.lost)
+
+    def _forget_another_epoch(self) -> None:
+        now = self._epoch()
+        if now is None or now != self._remembered_in:
+            self.own.forget_all()
+            self._lenders.distrust()
+        self._remembered_in = now
 
     @property
     def config(self) -> Config:

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -12,7 +14,10 @@ from felixlite.cli.main import run
 from felixlite.cli.session import Session
 from felixlite.controllers.lease import Lease
 from felixlite.datastore import connect
+from felixlite.datastore.source import Source
 from felixlite.datastore.store import Key
+from felixlite.errors import Unreachable
+from felixlite.intake import Intake
 from felixlite.ipam.assign import Exhausted, Request
 from felixlite.ipam.check import check
 from felixlite.ipam.repair import read_facts
@@ -101,25 +106,60 @@ def test_what_is_stored_is_in_calicos_layout(server, store):
     assert json.loads(server.ctl("get", keys[2], "--print-value-only"))["state"] == "confirmed"
 
 
-def test_after_a_restore_from_a_snapshot_every_address_is_as_it_was(tmp_path, server, store):
+def until(condition, what, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def followed(store):
+    """The agent's watch on the store, which notices that the connection broke."""
+    source = Source(store, ["IPPool"], Intake("n1"), lambda _: None)
+    thread = threading.Thread(target=source.run)
+    thread.start()
+    until(lambda: source.epoch, "the store is followed")
+    yield source
+    source.stop()
+    thread.join()
+
+
+def persistently(ipam, handle):
+    """The connection is broken at first; a request that is repeated gets what its handle holds."""
+    found = []
+
+    def assigned():
+        with suppress(Unreachable):
+            found.append(ipam.assign(wants(handle, reuse=True)).addresses)
+        return found
+
+    until(assigned, f"{handle} has an address")
+    return found[0]
+
+
+def test_after_a_restore_from_a_snapshot_every_address_is_as_it_was(tmp_path, server, store, followed):
+    """What the old agent remembers has the revisions that the first writes after the restore get, and is not believed."""
     pool(store)
-    ipam = Ipam(store, "n1")
+    ipam = Ipam(store, "n1", epoch=lambda: followed.epoch)
     before = {handle: ipam.assign(wants(handle)).addresses for handle in "abcdef"}
     ipam.release_handle("b")
     snapshot = tmp_path / "snapshot.db"
     server.ctl("snapshot", "save", str(snapshot))
     after_the_snapshot = ipam.assign(wants("late")).addresses
     server.kill()
+    until(lambda: followed.epoch is None, "the watch has broken")
     server.restore(snapshot)
     server.start()
 
     same_agent = {handle: ipam.held(handle) for handle in "acdef"}
     fresh = Ipam(store, "n1")
-    given = {a for n in range(30) for a in (ipam if n % 2 else fresh).assign(wants(f"new{n}")).addresses}
+    given = {f"new{n}": persistently(ipam if n % 2 else fresh, f"new{n}") for n in range(30)}
 
     assert same_agent == {handle: before[handle] for handle in "acdef"}
-    assert len(given) == 30
-    assert not given & {a for handle in "acdef" for a in before[handle]}
+    assert len(set(given.values())) == 30
+    assert not set(given.values()) & {before[handle] for handle in "acdef"}
+    assert {handle: fresh.held(handle) for handle in given} == given
     assert after_the_snapshot  # lost with the cluster: its pod is gone with it, or `ipam check` finds the endpoint
 
 
@@ -151,13 +191,6 @@ def controllers(server, identity, log):
     main = "from felixlite.cli.main import main; main()"
     with log.open("w") as stderr:
         return subprocess.Popen([sys.executable, "-c", main, "controllers", *words], stderr=stderr)
-
-
-def until(condition, what, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 def test_of_two_controllers_one_acts_and_the_other_takes_over_when_it_is_killed(server, store, tmp_path):
