@@ -22,7 +22,7 @@ class Sample(NamedTuple):
     value: float
     meaning: str
     labels: tuple[tuple[str, str], ...] = ()
-    kind: str = "gauge"  # or counter
+    kind: str = "gauge"  # or counter; or histogram, for its NAME_bucket (by label le), NAME_sum and NAME_count
 
 
 Page = Callable[[], tuple[int, str]]
@@ -31,17 +31,18 @@ Page = Callable[[], tuple[int, str]]
 def metrics_text(samples: Iterable[Sample]) -> str:
     """The exposition format of Prometheus."""
     from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.core import Metric
 
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    families: dict[str, Metric] = {}
     for sample in samples:
-        if sample.name not in families:
-            family = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
-            families[sample.name] = family(sample.name, sample.meaning, labels=[name for name, _ in sample.labels])
-        families[sample.name].add_metric([value for _, value in sample.labels], sample.value)
+        name = sample.name.rpartition("_")[0] if sample.kind == "histogram" else sample.name
+        family = families.setdefault(name, Metric(name, sample.meaning, sample.kind))
+        family.add_sample(
+            sample.name + ("_total" if sample.kind == "counter" else ""), dict(sample.labels), sample.value
+        )
 
     class Collected:
-        def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+        def collect(self) -> Iterable[Metric]:
             return families.values()
 
     registry = CollectorRegistry(auto_describe=False)

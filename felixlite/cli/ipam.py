@@ -11,7 +11,7 @@ import click
 
 from felixlite.addresses import Address
 from felixlite.cli import files
-from felixlite.cli.ipam_change import configure, plan_pool, release, split
+from felixlite.cli.ipam_change import configure, output_option, plan_pool, release, split
 from felixlite.cli.session import Session, store_option
 from felixlite.cli.table import printed
 from felixlite.errors import FelixliteError
@@ -22,7 +22,6 @@ from felixlite.ipam.fixes import FreeAddress
 from felixlite.ipam.repair import Repair, read_facts
 from felixlite.ipam.usage import MARKS, BlockUsage, PoolUsage, Row, Usage
 
-output_option = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 BAR = 64  # characters at most
 COLOURS = {"#": "green", "b": "yellow", "!": "red", "~": "cyan", "r": "blue", ".": "bright_black"}
 PAUSE = 1.0  # seconds between the two looks of a repair: what is just being written is not broken

@@ -23,6 +23,7 @@ from felixlite.ipam.releasing import Release
 from felixlite.ipam.repair import read_facts
 from felixlite.ipam.store import Ipam
 
+output_option = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 MOST_PARTS = 64  # written in one transaction; a part can be split again
 CONFIGURATION = Key("IPAMConfiguration", "default")
 
@@ -37,9 +38,10 @@ CONFIGURATION = Key("IPAMConfiguration", "default")
     help="The leaked addresses of `ipam check -o json`; with two reports those that are in both.",
 )
 @click.option("--force", is_flag=True, help="Also an address that an endpoint or a tunnel uses.")
+@output_option
 @store_option
 @click.pass_obj
-def release(session: Session, addresses: Sequence[str], reports: Sequence[str], force: bool) -> None:
+def release(session: Session, addresses: Sequence[str], reports: Sequence[str], force: bool, output: str) -> None:
     """Free addresses that nothing uses any more.
 
     \b
@@ -52,8 +54,12 @@ def release(session: Session, addresses: Sequence[str], reports: Sequence[str], 
     if not force:
         _refuse_used(read_facts(session.store), [one.address for one in wanted])
     done = Ipam(session.store, "-").release_addresses(wanted)
-    for word, found in (("released", done.freed), ("free already", done.already_free), ("kept", done.not_ours)):
-        for address in found:
+    found = {"released": done.freed, "free already": done.already_free, "kept": done.not_ours}
+    if output == "json":
+        click.echo(files.as_json({word: [str(address) for address in some] for word, some in found.items()}))
+        return
+    for word, some in found.items():
+        for address in some:
             click.echo(f"{address} {word}" + (": it is another allocation by now" if word == "kept" else ""))
 
 
@@ -91,9 +97,10 @@ def _refuse_used(facts: Facts, addresses: Sequence[Address]) -> None:
 @click.argument("pool")
 @click.argument("parts", type=int)
 @click.option("--dry-run", is_flag=True, help="Only say what the new pools would be.")
+@output_option
 @store_option
 @click.pass_obj
-def split(session: Session, pool: str, parts: int, dry_run: bool) -> None:
+def split(session: Session, pool: str, parts: int, dry_run: bool, output: str) -> None:
     """Replace a pool by PARTS smaller ones (a power of two) with the same settings. No address changes.
 
     \b
@@ -108,6 +115,10 @@ def split(session: Session, pool: str, parts: int, dry_run: bool) -> None:
     made = [_part(entry, cidr, number) for number, cidr in enumerate(_parts(known.cidr, known.block_size, parts))]
     if not dry_run:
         _replace(session.store, entry, made)
+    if output == "json":
+        new = [{"name": key.name, "cidr": document["spec"]["cidr"]} for key, document in made]
+        click.echo(files.as_json({"made": new, "deleted": pool, "dryRun": dry_run}))
+        return
     for key, document in made:
         click.echo(f"ippool/{key.name} {document['spec']['cidr']} {'would be made' if dry_run else 'made'}")
     click.echo(f"ippool/{pool} {'would be deleted' if dry_run else 'deleted'}")
@@ -158,7 +169,7 @@ def _must_be_the_same(store: Store, key: Key, document: Document) -> None:
 @click.option("--max-blocks-per-host", "maxBlocksPerHost", type=int, help="0: 20.")
 @click.option("--auto-allocate", "autoAllocateBlocks", type=bool, help="Nodes claim blocks by themselves.")
 @click.option("--ip-cooldown-seconds", "ipCooldownSeconds", type=int, help="How long a freed address rests.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@output_option
 @store_option
 @click.pass_obj
 def configure(session: Session, /, output: str, **given: Any) -> None:
@@ -207,7 +218,7 @@ def _configure(session: Session, wanted: dict[str, Any]) -> None:
 @click.option("--pods", type=click.IntRange(1), required=True, help="How many pods on each node at most.")
 @click.option("--block-size", type=int, help="Prefix length of a block; else 26, or 122 for IPv6.")
 @click.option("--max-blocks-per-host", type=click.IntRange(1), default=DEFAULT_MAX_BLOCKS, show_default=True)
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@output_option
 def plan_pool(cidr: str, nodes: int, pods: int, block_size: int | None, max_blocks_per_host: int, output: str) -> int:
     """Whether a pool and a block size will do. Exit code 1: they will not.
 

@@ -370,7 +370,8 @@ class Shortfall:
     def _remedy(self, limited: bool) -> str:
         ways = ["add a pool"]
         if limited:
-            ways = ["raise maxBlocksPerHost (`felixlite ipam configure --max-blocks-per-host`)"]
+            needed = "" if self.config.strict_affinity else " --strict-affinity=true"  # without it there is only 20
+            ways = [f"raise maxBlocksPerHost (`felixlite ipam configure{needed} --max-blocks-per-host N`)"]
         if not self.config.auto_allocate:
             ways.append("give the node a block or turn autoAllocateBlocks on")
         if self.config.strict_affinity:

@@ -27,9 +27,7 @@ MEANINGS = {
     "ipam_ippool_reserved": "Addresses of a pool that are reserved.",
     "ipam_allocations_gc_candidates": "Addresses that look leaked and wait for their grace period to end.",
     "ipam_allocations_gc_reclamations": "Leaked addresses that were released.",
-    "ipam_assignment_seconds_bucket": "Assignments that took at most `le` seconds.",
-    "ipam_assignment_seconds_sum": "Seconds that assignments took.",
-    "ipam_assignment_seconds_count": "Assignments.",
+    "ipam_assignment_seconds": "How long assignments of addresses took.",
     "ipam_compare_and_swap_retries": "Compare-and-swaps that assignments lost.",
 }
 
@@ -111,12 +109,16 @@ class Timings:
 
     def samples(self) -> list[Sample]:
         """A histogram in the usual form: each bucket counts what is not slower than it."""
-        name = "ipam_assignment_seconds"
         with self._lock:
             buckets = [(str(limit), count) for limit, count in zip(BUCKETS, self._buckets, strict=True)]
             return [
-                *(_sample(f"{name}_bucket", count, le=limit) for limit, count in (*buckets, ("+Inf", self._count))),
-                _sample(f"{name}_sum", self._sum),
-                _sample(f"{name}_count", self._count),
+                *(_of_histogram("bucket", count, le=limit) for limit, count in (*buckets, ("+Inf", self._count))),
+                _of_histogram("sum", self._sum),
+                _of_histogram("count", self._count),
                 _sample("ipam_compare_and_swap_retries", self._retries, "counter"),
             ]
+
+
+def _of_histogram(part: str, value: float, **labels: str) -> Sample:
+    name = "ipam_assignment_seconds"
+    return Sample(f"{name}_{part}", value, MEANINGS[name], tuple(labels.items()), "histogram")

@@ -103,6 +103,7 @@ class Worker:
                 request, () if fate == "leak" else lambda given: [endpoint(handle, self.node, given)]
             )
         except Died:
+            self.held.append(handle)  # the runtime takes a sandbox down whose ADD it heard no answer to
             self.reborn()
         except Exhausted:
             self.say(end="nothing", handle=handle)
@@ -322,6 +323,10 @@ def read(folder: Path) -> History:
     for handle, (span, addresses) in heard.taken.items():
         for address in addresses:
             holds[address].append(Hold(handle, span, heard.end_of(handle, address)))
+    for handle, (span, addresses) in heard.released.items():
+        if handle not in heard.taken:  # nobody heard that it was given, but it was there to be freed
+            for address in addresses:
+                holds[address].append(Hold(handle, Span(heard.begun["assign", handle], span.end), span))
     unknown = {handle for kind, handle in heard.begun if kind == "assign"} - heard.taken.keys() - heard.nothing
     return History(dict(holds), list(_wrongly_freed(heard)), heard.operations, unknown, len(heard.collected))
 

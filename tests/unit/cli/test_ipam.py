@@ -109,6 +109,18 @@ def test_an_address_in_use_is_not_released_without_force(ipam):
     assert ipam("release", "--ip", address, "--force") == f"{address} released\n"
 
 
+def test_release_and_split_say_in_json_what_became(ipam):
+    free, used = "10.0.0.200", str(ipam.cluster.address_of("a").first)
+
+    released = ipam.json("release", "--ip", used, "--ip", free, "--force")
+    split = ipam.json("split", "default", "2", "--dry-run")
+
+    assert released == {"released": [used], "free already": [free], "kept": []}
+    assert [part["cidr"] for part in split["made"]] == ["10.0.0.0/25", "10.0.0.128/25"]
+    assert (split["deleted"], split["dryRun"]) == ("default", True)
+    assert pools_that_assign(ipam.cluster.store) == ["default"]
+
+
 def test_a_file_that_is_no_report_is_refused(ipam, tmp_path):
     (tmp_path / "x").write_text("[]")
 

@@ -101,6 +101,15 @@ def test_a_store_that_forgot_a_holder_or_remembers_a_former_one_is_wrong(story):
     assert len(story.wrong()) == 2
 
 
+def test_what_a_release_found_was_held_though_nobody_heard_of_it(story):
+    story.assign("a")
+    story.tell(begin="assign", handle="x", fate="after")
+    story.call("release", "x")
+    story.stored("a")
+
+    assert "was held twice" in story.wrong()[0]
+
+
 def test_an_assignment_that_nobody_heard_the_end_of_may_or_may_not_have_happened(story):
     story.tell(begin="assign", handle="x", fate="after")
     story.stored("x")

@@ -80,3 +80,7 @@ def test_assignments_are_timed_in_buckets():
     buckets = {dict(s.labels)["le"]: s.value for s in timings.samples() if s.name.endswith("_bucket")}
     assert (buckets["0.001"], buckets["0.005"], buckets["5.0"], buckets["+Inf"]) == (1, 2, 2, 3)
     assert [s.value for s in timings.samples() if s.name.endswith("retries")] == [3]
+    text = metrics_text(timings.samples())
+    assert "# TYPE ipam_assignment_seconds histogram" in text
+    assert 'ipam_assignment_seconds_bucket{le="+Inf"} 3.0' in text
+    assert "ipam_compare_and_swap_retries_total 3.0" in text
