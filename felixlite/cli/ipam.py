@@ -11,7 +11,7 @@ import click
 
 from felixlite.addresses import Address
 from felixlite.cli import files
-from felixlite.cli.ipam_change import configure, output_option, plan_pool, release, split
+from felixlite.cli.ipam_change import configure, exact, output_option, plan_pool, release, split
 from felixlite.cli.session import Session, store_option
 from felixlite.cli.table import printed
 from felixlite.errors import FelixliteError
@@ -120,6 +120,9 @@ def _show_rows(found: Sequence[Row], output: str) -> None:
     if output == "json":
         click.echo(files.as_json([_row_document(row) for row in found]))
         return
+    if not found:
+        click.echo("none")
+        return
     titles = ["ADDRESS", "BLOCK", "BLOCK OWNER", "NODE", "HOLDER", "STATE", "SINCE"]
     lines = [
         [str(r.address), str(r.block), r.owner or "-", r.node or "-", r.holder, r.state, r.since or "-"] for r in found
@@ -139,7 +142,7 @@ def _show_usage(
             document["blocks"] = [_block_document(block) for block in found]
         click.echo(files.as_json(document))
         return
-    titles = ["GROUPING", "CIDR", "NODE", "TOTAL", "USED", "FREE", "BORROWED", "LEAKED", "RESERVED"]
+    titles = ["GROUPING", "CIDR", "NAME", "TOTAL", "USED", "FREE", "BORROWED", "LEAKED", "RESERVED"]
     wide = session.is_terminal and blocks
     lines = []
     for one in pools:
@@ -158,13 +161,20 @@ def _block_line(block: BlockUsage) -> list[str]:
 
 
 def _figures(found: Usage) -> list[str]:
-    share = 100 * found.used / found.total if found.total else 0
     return [
         _size(found.total),
-        f"{found.used} ({share:.0f}%)",
+        f"{found.used} ({_share(found.used, found.total)}%)",
         _size(found.free),
         *(str(number) if number else "-" for number in (found.borrowed, found.leaked, found.reserved)),
     ]
+
+
+def _share(used: int, total: int) -> str:
+    """In hundredths; something is never 0, and all but something is never 100."""
+    found = 100 * used / total if total else 0.0
+    if 0 < found < 1 or 99 < found < 100:
+        return "<1" if found < 1 else ">99"
+    return f"{found:.0f}"
 
 
 def _size(number: int) -> str:
@@ -195,19 +205,14 @@ def _numbers(found: Usage) -> dict[str, int]:
 
 
 def _pool_document(found: PoolUsage) -> dict[str, Any]:
-    numbers = {name: _jsonable(value) for name, value in _numbers(found.usage).items()}
+    numbers = {name: exact(value) for name, value in _numbers(found.usage).items()}
     return {
         "pool": found.pool.name,
         "cidr": str(found.pool.cidr),
         "blocks": found.blocks,
-        "mostBlocks": _jsonable(found.most_blocks),
+        "mostBlocks": exact(found.most_blocks),
         **numbers,
     }
-
-
-def _jsonable(number: int) -> int | str:
-    """JSON's numbers end at 2^53 for most who read it; an IPv6 pool has more addresses."""
-    return number if number < 2**53 else str(number)
 
 
 def _block_document(block: BlockUsage) -> dict[str, Any]:

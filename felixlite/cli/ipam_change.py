@@ -230,13 +230,27 @@ def plan_pool(cidr: str, nodes: int, pods: int, block_size: int | None, max_bloc
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if output == "json":
-        better = asdict(verdict.better) if verdict.better else None
+        better = _estimate_document(verdict.better) if verdict.better else None
         smallest = str(verdict.smallest) if verdict.smallest else None
-        document = {"fits": verdict.asked.fits, "asked": asdict(verdict.asked), "better": better, "smallest": smallest}
-        click.echo(json.dumps(document, indent=2))
+        asked = _estimate_document(verdict.asked)
+        click.echo(files.as_json({"fits": verdict.asked.fits, "asked": asked, "better": better, "smallest": smallest}))
     else:
-        asked = verdict.asked
+        found = verdict.asked
         click.echo(verdict.sentence)
-        click.echo(f"blocks of {asked.addresses_per_block}: {asked.blocks_per_node} a node, "
-                   f"room for {asked.most_nodes} nodes, {asked.wasted} addresses stay unused in claimed blocks")  # fmt: skip
+        click.echo(f"blocks of {found.addresses_per_block}: {found.blocks_per_node} a node, "
+                   f"room for {found.most_nodes} nodes, {found.wasted} addresses stay unused in claimed blocks")  # fmt: skip
     return 0 if verdict.asked.fits else 1
+
+
+def _estimate_document(estimate: planning.Estimate) -> dict[str, Any]:
+    return {_camel(name): exact(value) if type(value) is int else value for name, value in asdict(estimate).items()}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.title, rest))
+
+
+def exact(number: int) -> int | str:
+    """JSON's numbers end at 2^53 for most who read it; an IPv6 pool has more addresses."""
+    return number if number < 2**53 else str(number)

@@ -42,7 +42,8 @@ def test_show_counts_by_pool(ipam):
     (pool,) = ipam.json("show")["pools"]
 
     assert (pool["pool"], pool["total"], pool["used"], pool["free"], pool["blocks"]) == ("default", 256, 4, 252, 2)
-    assert "10.0.0.0/24" in ipam("show")
+    assert "4 (2%)" in ipam("show")
+    assert ipam("show", "--borrowed") == "none\n"
 
 
 def test_show_blocks_of_one_node(ipam):
@@ -221,7 +222,9 @@ def test_plan_pool_says_what_would_do_instead(ipam):
     assert ipam.code == 1
     assert "10 blocks are needed and it has 4" in said
     assert "use --block-size 28, or take at least a /22" in said
-    assert ipam.json("plan-pool", "10.42.0.0/24", "--nodes", "10", "--pods", "10")["smallest"] == "10.42.0.0/22"
+    document = ipam.json("plan-pool", "10.42.0.0/24", "--nodes", "10", "--pods", "10")
+    assert document["smallest"] == "10.42.0.0/22"
+    assert (document["asked"]["blocksNeeded"], document["better"]["blockSize"]) == (10, 28)
 
 
 def test_the_size_that_plan_pool_names_is_enough_and_half_of_it_is_not():
