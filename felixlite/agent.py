@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -43,6 +44,7 @@ from felixlite.duties import Duties, Duty
 from felixlite.errors import Misconfigured, StoreError, Unreachable
 from felixlite.figures import Totals, of_bgp, samples
 from felixlite.health import Sample, Served, Wanted, metrics_text
+from felixlite.heartbeat import Heartbeat, Pace
 from felixlite.intake import Intake
 from felixlite.ipam.metrics import Timings, of_node
 from felixlite.ipam.reading import StoreView, blocks_of_node
@@ -145,6 +147,7 @@ class Agent:
         self.duties = Duties(self._duties())
         self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
         self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(self._samples()))})
+        self.heartbeat = Heartbeat(self.store, self.here, self._pace, lambda: self._liveness()[0] == 200)
         self.answers = self._answers()
         self.control = Control(options.run_directory / "agent.sock", self.answers.by_word())
         self.cni = self._cni()
@@ -258,7 +261,7 @@ class Agent:
             self.store,
             self.source,
             self.duties,
-            (self.health, self.metrics),
+            (self.health, self.metrics, self.heartbeat),
             self.ipip,
         )
 
@@ -273,6 +276,7 @@ class Agent:
         self.threads.start("source", self.source.run)
         self.threads.start("bgp", self.speaker.run)
         self.threads.start("duties", self.duties.run)
+        self.threads.start("heartbeat", self.heartbeat.run)
         self.threads.start("core", self.loop.run)
         if self.controllers:
             self.threads.start("controllers", self.controllers.run)
@@ -325,6 +329,7 @@ class Agent:
             self.controllers.stop(patience=2.0)
         self.loop.stop()
         self.duties.stop()
+        self.heartbeat.stop()
         self.source.stop()
         self.events.stop()
         self.speaker.stop()
@@ -368,6 +373,8 @@ class Agent:
             log.info("round %d (%s): %s in %.1f ms", told.number, told.cause, _counts(told), told.seconds * 1000)
         self._tell_sessions(told, known)
         self._follow_settings(known)
+        code, why = self._cni_state()
+        self.heartbeat.hear(why if code else "")
 
     def _tell_sessions(self, told: Round, known: Snapshot) -> None:
         for each in news(self.sessions, known.sessions):
@@ -387,10 +394,14 @@ class Agent:
         self.metrics.follow(_where(settings, "prometheusMetrics", "prometheusMetricsEnabled"))
         self.loop.resync_every = settings["routeRefreshInterval"] or float("inf")
 
+    def _pace(self) -> Pace:
+        settings = self.settings or self.planner.settings(self.loop.snapshot)
+        return Pace(settings["reportingInterval"], settings["reportingTTL"])
+
     def _liveness(self) -> tuple[int, str]:
         try:
             self.loop.ask(lambda _: None, timeout=5.0)
-        except TimeoutError:
+        except (TimeoutError, CancelledError):  # cancelled: told to stop
             return 503, "the core did not answer within 5 s\n"
         return 200, "the core takes part in life\n"
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from felixlite import show
 from felixlite.addresses import Prefix
@@ -20,7 +20,7 @@ from felixlite.datastore.store import Store
 from felixlite.duties import Duties
 from felixlite.errors import FelixliteError
 from felixlite.figures import of_policy
-from felixlite.health import Sample, Served
+from felixlite.health import Sample
 from felixlite.intake import READERS, Intake, policies_read_by
 from felixlite.ipip.carrier import Choice
 from felixlite.kernel import events
@@ -42,6 +42,10 @@ DOCUMENTS = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}  #
 Answer = Callable[[dict[str, Any]], Any]
 
 
+class HasError(Protocol):
+    error: str  # empty: it works
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     loop: Loop
@@ -50,7 +54,7 @@ class Answers:
     store: Store
     source: Source
     duties: Duties
-    pages: Sequence[Served]
+    others: Sequence[HasError]  # what else may not work here
     ipip: Choice
 
     def by_word(self) -> dict[str, Answer]:
@@ -81,7 +85,7 @@ class Answers:
         found["sources"][source.NAME]["detail"] = f"{health.state}, {health.lists} lists, {health.events} events"
         if not health.is_well and health.last_error:
             found["degraded"].append(f"{source.NAME}: {health.last_error}")
-        found["degraded"] += [served.error for served in self.pages if served.error]
+        found["degraded"] += [each.error for each in self.others if each.error]
         found["degraded"] += [f"{duty.name}: {duty.error}" for duty in self.duties.duties if duty.error]
         return found
 

@@ -191,6 +191,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ipv6Support", True, boolean, "handle IPv6"),
     Setting("logSeverityScreen", "Info", one_of("Debug", "Info", "Warning", "Error", "Fatal"), "what is logged"),
     Setting("logFormat", "Text", one_of("Text", "JSON"), "lines for people, or JSON"),
+    Setting("reportingInterval", 30.0, duration, "how often a node gives a sign of life in the store; 0: never"),
+    Setting("reportingTTL", 90.0, duration, "after which silence a node counts as gone"),
     Setting("healthEnabled", True, boolean, "serve /liveness and /readiness"),
     Setting("healthHost", "localhost", text, "address of the health server"),
     Setting("healthPort", 9099, number(0, 65535), "port of the health server"),

@@ -5,6 +5,7 @@ Endpoints of running pods (WorkloadEndpoint) are no content: they go when their 
 
 from collections.abc import Callable, Iterator
 
+from felixlite import heartbeat
 from felixlite.apiserver import catalogue, forms, status
 from felixlite.apiserver.cache import Feed
 from felixlite.apiserver.catalogue import Served
@@ -12,7 +13,7 @@ from felixlite.apiserver.requests import Target
 from felixlite.apiserver.status import Refused
 from felixlite.datastore.store import Entry, Key
 
-BUILT_IN = ("default", "kube-system")
+BUILT_IN = ("default", "kube-system", heartbeat.NAMESPACE)
 NO_CONTENT = ("WorkloadEndpoint",)
 FeedOf = Callable[[str], Feed]
 

@@ -102,7 +102,7 @@ def _ask(directory: Path, name: str, **arguments: Any) -> Any:
 @click.command()
 @run_dir
 @as_json
-@click.option("--cluster", is_flag=True, help="What the store knows of all nodes; needs no agent here.")
+@click.option("--cluster", is_flag=True, help="All nodes, as the store knows them; needs no agent here.")
 @store_option
 @click.pass_obj
 def status(session: Session, run_dir: Path, output: str, cluster: bool) -> None:
@@ -125,10 +125,12 @@ def status(session: Session, run_dir: Path, output: str, cluster: bool) -> None:
 
 
 def _cluster_status(session: Session, output: str) -> int:
+    from datetime import UTC, datetime
+
     from felixlite.cli.cluster_status import TITLES, cells, cluster
     from felixlite.cli.table import printed
 
-    rows = cluster(session.store)
+    rows = cluster(session.store, datetime.now(UTC))
     table = printed(TITLES, [cells(row) for row in rows], styled=session.is_terminal)
     click.echo(json.dumps(rows, indent=2) if output == "json" else table)
     return int(any(row["problems"] for row in rows))

@@ -12,7 +12,7 @@ import click
 from felixlite import control
 from felixlite.cli.agent import as_json, run_dir
 from felixlite.cli.session import Session
-from felixlite.cli.table import printed
+from felixlite.cli.table import lasted, printed
 from felixlite.errors import Unreachable
 
 SOCKET = "agent.sock"
@@ -125,17 +125,6 @@ def _show(answer: Sequence[Mapping[str, Any]], output: str, table: Any) -> None:
 
 
 # -- as text
-
-
-def lasted(seconds: float) -> str:
-    """`3d4h`, `4h5m`, `5m6s`, `6s`."""
-    total = max(0, int(seconds))
-    days, hours, minutes, rest = total // 86400, total // 3600 % 24, total // 60 % 60, total % 60
-    if days:
-        return f"{days}d{hours}h"
-    if hours:
-        return f"{hours}h{minutes}m"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 def status_text(peers: Sequence[Mapping[str, Any]], now: float) -> str:

@@ -1,22 +1,27 @@
 """`felixlite status --cluster`: what the store knows of every node. Asks no agent, so it can run anywhere.
 
-It cannot say whether an agent is alive now: that is `felixlite status` on the node, its health page and its metrics.
+Whether an agent is alive is told by the sign of life that it gives every `reportingInterval` (heartbeat.py), compared with the
+clock here.  A Calico node gives none, and so does one whose `reportingInterval` is 0: of those nothing is said.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
+from felixlite import heartbeat
 from felixlite.cli.pool import read_nodes
+from felixlite.cli.table import lasted
 from felixlite.datastore.store import Store
+from felixlite.heartbeat import Sign
 from felixlite.model.inside import Node
 
-TITLES = ("NODE", "ADDRESS", "AS", "ACCEPTS", "BLOCKS", "PODS", "PROBLEM")
+TITLES = ("NODE", "ADDRESS", "AS", "AGENT", "SEEN", "VERSION", "ACCEPTS", "BLOCKS", "PODS", "PROBLEM")
 
 
-def cluster(store: Store) -> list[dict[str, Any]]:
+def cluster(store: Store, now: datetime) -> list[dict[str, Any]]:
     """A row for each node, and one for each name that is only mentioned by blocks or pods."""
-    nodes = read_nodes(store)
+    nodes, signs = read_nodes(store), heartbeat.signs(store)
     affinities = store.list("BlockAffinity").entries
     blocks = Counter(str(entry.document["spec"].get("node", "")) for entry in affinities)
     endpoints = store.list("WorkloadEndpoint").entries
@@ -27,14 +32,33 @@ def cluster(store: Store) -> list[dict[str, Any]]:
             "node": name,
             "address": str(node.address(4) or node.address(6) or "") if node else "",
             "as": node.asn if node else None,
+            "agent": agent(sign, now),
+            "seen_seconds": round(sign.age(now), 1) if sign else None,
+            "version": sign.version if sign else "",
             "accepts": sorted(node.accepts) if node and node.accepts is not None else None,
             "blocks": blocks[name],
             "pods": pods[name],
-            "problems": list(problems(node, shared)),
+            "problems": [*problems(node, shared), *silence(sign if node else None, now)],
         }
         for name in sorted({*nodes, *blocks, *pods})
-        for node in [nodes.get(name)]
+        for node, sign in [(nodes.get(name), signs.get(name))]
     ]
+
+
+def agent(sign: Sign | None, now: datetime) -> str:
+    """One word about the agent."""
+    if sign is None:
+        return "unknown"
+    if not sign.is_alive(now):
+        return "silent"
+    return "not ready" if sign.not_ready else "ready"
+
+
+def silence(sign: Sign | None, now: datetime) -> Iterator[str]:
+    if sign and not sign.is_alive(now):
+        yield f"its agent was last seen {lasted(sign.age(now))} ago: `felixlite status` there, or its log"
+    elif sign and sign.not_ready:
+        yield f"not ready: {sign.not_ready}"
 
 
 def problems(node: Node | None, shared: Mapping[str, int]) -> Iterator[str]:
@@ -55,4 +79,6 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     accepts = "-" if row["accepts"] is None else ",".join(row["accepts"]) or "native"
     asn = str(row["as"] or "-")
     counts = str(row["blocks"]), str(row["pods"])
-    return row["node"], row["address"] or "-", asn, accepts, *counts, "; ".join(row["problems"]) or "-"
+    seen = "-" if row["seen_seconds"] is None else f"{lasted(row['seen_seconds'])} ago"
+    who = row["node"], row["address"] or "-", asn, row["agent"], seen, row["version"] or "-"
+    return *who, accepts, *counts, "; ".join(row["problems"]) or "-"

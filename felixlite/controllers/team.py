@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from felixlite.controllers.addresses import AddressCollection
+from felixlite.controllers.departed import Departed
 from felixlite.controllers.kubenodes import KubernetesNodes
 from felixlite.controllers.lease import DURATION, Lease
 from felixlite.controllers.pools import Pools
@@ -28,10 +29,11 @@ class Team:
     ) -> None:
         self.addresses, pools, tiers = AddressCollection(store), Pools(store), Tiers(store)
         nodes = [KubernetesNodes(store, kubernetes)] if kubernetes else []
-        everybody: list[Controller] = [self.addresses, pools, tiers, *nodes]
+        departed = Departed(store)
+        everybody: list[Controller] = [self.addresses, pools, tiers, departed, *nodes]
         self.runner = Runner(everybody, Lease(store, NAME, identity, lease_seconds), tell)
         self._watching = [
-            Watching(store, "Node", (Deleted,), lambda: self.runner.hurry(self.addresses.name)),
+            Watching(store, "Node", (Deleted,), lambda: self._hurry(self.addresses, departed)),
             Watching(store, "IPPool", (Changed, Deleted), lambda: self.runner.hurry(pools.name)),
             Watching(store, "Tier", (Changed,), lambda: self.runner.hurry(tiers.name)),
         ]
@@ -44,6 +46,10 @@ class Team:
     def leads(self) -> bool:
         """This process is the one that acts."""
         return self.runner.leads
+
+    def _hurry(self, *them: Controller) -> None:
+        for one in them:
+            self.runner.hurry(one.name)
 
     def samples(self) -> Sequence[Sample]:
         return self.addresses.samples()

@@ -224,8 +224,10 @@ def test_the_status_of_the_cluster_comes_from_the_store_and_names_what_is_odd(la
         )  # fmt: skip
         return done.returncode, {row["node"]: row for row in json.loads(done.stdout)}
 
+    world.wait_for(lambda: told()[0] == 0, "every node's being ready in the store", 60, every=0.5)
     code, rows = told()
     assert (code, sorted(rows)) == (0, ["n1", "n2", "n3"])
+    assert {row["agent"] for row in rows.values()} == {"ready"}
     assert (rows["n2"]["address"], rows["n2"]["pods"], "ipip" in rows["n2"]["accepts"]) == ("10.0.2.12", 2, True)
 
     twin = {**lab.node_document(lab.machine("n1")), "metadata": {"name": "twin"}}

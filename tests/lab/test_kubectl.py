@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from felixlite.apiserver.namespaces import BUILT_IN
 from felixlite.lab import world
 from felixlite.lab.lab import Lab
 from tests.support.apiserver import Kubectl
@@ -22,7 +23,7 @@ def kubectl(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kube
     world.wait_for(config.exists, "the API server's start", 60.0)
     yield Kubectl(config, folder, *world.inside(inside, []))
     world.kill([pid for pid in world.processes(inside) if "apiserver" in Path(f"/proc/{pid}/cmdline").read_text()])
-    lab.felixlite("delete", "namespace", "default", "kube-system")
+    lab.felixlite("delete", "namespace", *BUILT_IN)
 
 
 def routes(lab: Lab, node: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
+from felixlite import heartbeat
 from felixlite.controllers.team import Team
 from felixlite.datastore import connect
 from felixlite.datastore.store import Key
@@ -42,6 +43,7 @@ CALICO = "crd.projectcalico.org"
 # what only some runs need, and when
 SOMETIMES = {
     Right("", "events", "create"),  # a BGP session was lost
+    Right("coordination.k8s.io", "leases", "update", heartbeat.NAMESPACE),  # a run that lasts for half a minute
     Right(CALICO, "ipamconfigs", "get"),  # an assignment before everything is listed for the first time
     Right(CALICO, "ipamhandles", "update"),  # by the controllers: a handle with addresses in several blocks
     Right(CALICO, "ippools/status", "update"),  # where the status is a resource of its own, unlike in our own server
@@ -102,7 +104,7 @@ def test_the_agent_may_do_exactly_what_it_does(plugins: dict[str, bytes]) -> Non
         # the tunnel's address moves to another pool, and to a third: then the first one's block is given back
         for name, cidr in (("b", "10.9.0.0/16"), ("c", "10.10.0.0/16")):
             move_to_pool(node, name, cidr)
-        done = used(node.server.audited, ["secrets"])
+        done = used(node.server.audited, ["secrets", "leases"])
     allowed = rights(base(), "felixlite-node")
     assert sorted(done - allowed) == []
     assert sorted(allowed - done - SOMETIMES) == []
@@ -116,6 +118,10 @@ def test_the_controllers_may_do_exactly_what_they_do() -> None:
             server.store.create(key, {**document(key), "spec": {"bgp": {"ipv4Address": f"192.0.2.{name[1]}/24"}}})
         server.store.create(POOL, document(POOL, cidr="10.9.0.0/16", nodeSelector="all()"))
         server.store.create(tier, document(tier, order=1))
+        sign = Key("Lease", "n1", heartbeat.NAMESPACE)
+        metadata = {"name": sign.name, "namespace": sign.namespace}
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
+        server.store.create(sign, lease)
         nodes = {name: Ipam(server.store, name) for name in ("n1", "n2")}
         for name, ipam in nodes.items():
             ipam.assign(Request(f"k8s-pod-network.{name}", {"node": name, "pod": name, "namespace": "default"}, v4=1))
@@ -123,6 +129,7 @@ def test_the_controllers_may_do_exactly_what_they_do() -> None:
             patiently(lambda: finalizers_of(server, POOL) and finalizers_of(server, tier))
             server.store.delete(Key("Node", "n1"))
             patiently(lambda: len(server.store.list("BlockAffinity").entries) == 1)
+            patiently(lambda: server.store.get(sign) is None)
 
             for value, reason in (("perhaps", "Invalid"), (True, "OK")):  # past the schema, and right again
                 patch = {"spec": {"natOutgoing": value}}

@@ -12,7 +12,8 @@ from felixlite.bgp.rows import Announcement, AnnouncementKey
 from felixlite.bgp.sessions import Sessions
 from felixlite.bgp.tell import Known, answer, news
 from felixlite.bgp.wire import Down, Received
-from felixlite.cli.bgp import lasted, status_text, why_text
+from felixlite.cli.bgp import status_text, why_text
+from felixlite.cli.table import lasted
 from felixlite.errors import FelixliteError
 from felixlite.model.inside import BgpConfiguration, Node, Pool
 from felixlite.snapshot import SessionState
