@@ -42,7 +42,7 @@ from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties, Duty
 from felixlite.errors import Misconfigured, StoreError, Unreachable
-from felixlite.figures import Totals, of_bgp, samples
+from felixlite.figures import Totals, of_bgp, of_reads, samples
 from felixlite.health import Sample, Served, Wanted, metrics_text
 from felixlite.heartbeat import Heartbeat, Pace
 from felixlite.intake import Intake
@@ -121,7 +121,7 @@ class Agent:
         self.options = options
         self.here = options.node_name or socket.gethostname().lower()
         self.log = logs.begin(self.here)
-        self.totals = Totals()
+        self.totals, self.began = Totals(), time.monotonic()
         self.threads = Threads()
         self.store: Store = connect(options.store)
         has_ipv6 = Path("/proc/sys/net/ipv6").exists()
@@ -351,6 +351,8 @@ class Agent:
     def _report(self, told: Round, known: Snapshot) -> None:
         """After each round, in the core thread: one line if something was done, and on with the duties."""
         self.totals.count(told)
+        if self.loop.settled and self.totals.first_settled is None:
+            self.totals.first_settled = time.monotonic() - self.began
         if self.loop.in_sync:
             self.published = self._told(told, known)
         self.duties.see(known)
@@ -416,6 +418,7 @@ class Agent:
         with self.speaker.lock:
             sessions = peers(self.speaker.sessions, told)
         yield from of_bgp(sessions, len(self.loop.snapshot.learned), self.speaker.lag)
+        yield from of_reads(self.routes.reads, self.routes.read_seconds)
         yield from self.answers.samples()
         yield from self.timings.samples()
         yield from carriers.samples(self.reconciler.tables)

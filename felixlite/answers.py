@@ -5,7 +5,7 @@ Asks the core, writes nothing.  show.py turns what the core says into values tha
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties
 from felixlite.errors import FelixliteError
-from felixlite.figures import of_policy
+from felixlite.figures import of_costs, of_policy, of_rules
 from felixlite.health import Sample
 from felixlite.intake import READERS, Intake, policies_read_by
 from felixlite.ipip.carrier import Choice
@@ -30,10 +30,13 @@ from felixlite.plan import NodePlanner
 from felixlite.policy import kubernetes
 from felixlite.policy.apart import Refused
 from felixlite.policy.backend import PolicyTable, tally
+from felixlite.policy.choice import Backend
+from felixlite.policy.costs import ACCOUNT
 from felixlite.policy.counting import Tally
 from felixlite.policy.foreign import rewriting_rules
 from felixlite.policy.members import FAMILIES
 from felixlite.policy.plan import table_name
+from felixlite.policy.rows import Key, Row
 from felixlite.reconcile import difference, merged
 from felixlite.snapshot import Put, fold
 
@@ -99,19 +102,23 @@ class Answers:
 
     def hits(self, family: int) -> dict[str, Any]:
         """How often each rule of each policy that is in force here has matched, and what nothing allowed."""
-        found = self._tally(family)
+        _, _, found = self._tally(family)
         return {"rules": [hit._asdict() for hit in found.hits], "unmatched": found.unmatched}
 
     def samples(self) -> Iterator[Sample]:
         """What policy denies. A backend that cannot be read now is a failing table, and told as that."""
         for family in FAMILIES:
             with suppress(Refused):
-                yield from of_policy(self._tally(family), family)
+                backend, wanted, found = self._tally(family)
+                yield from of_policy(found, family)
+                yield from of_rules(found, wanted, family, nft=backend == "nftables")
+        yield from of_costs(ACCOUNT.by_program())
 
-    def _tally(self, family: int) -> Tally:
+    def _tally(self, family: int) -> tuple[Backend, Mapping[Key, Row], Tally]:
         name = table_name(family)
         (table,) = (t for t in self.loop.reconciler.tables if isinstance(t, PolicyTable) and t.name == name)
-        return tally(family, table.backend, merged(self.loop.planned.tables.get(name, ({},))))
+        wanted = merged(self.loop.planned.tables.get(name, ({},)))
+        return table.backend, wanted, tally(family, table.backend, wanted)
 
     def bgp(self, what: str, argument: str) -> Any:
         speech, own = self.loop.ask(lambda loop: self.planner.speech(loop.snapshot))

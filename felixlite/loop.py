@@ -48,6 +48,7 @@ class Round:
     seconds: float
     changes: int
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    planning: float = 0.0  # of the seconds, until it was known what to write
 
     @property
     def failures(self) -> Mapping[str, Mapping[Any, Failure]]:
@@ -198,14 +199,15 @@ class Loop:
             self.reconciler.retry()  # a gateway may be in reach now
         with collector.paused():
             self.planned = self.planner(self.snapshot, began)
-            outcomes = self.reconciler.converge(
-                self.planned.tables,
-                began,
-                may_delete=self.in_sync and self.planned.may_remove,
-                spare=self.planned.spare,
-            )
+            planned = self._clock()
+        outcomes = self.reconciler.converge(
+            self.planned.tables,
+            began,
+            may_delete=self.in_sync and self.planned.may_remove,
+            spare=self.planned.spare,
+        )
         self.rounds += 1
-        told = Round(self.rounds, cause, self._clock() - began, len(changes), outcomes)
+        told = Round(self.rounds, cause, self._clock() - began, len(changes), outcomes, planned - began)
         self.last_round = told
         for done in waiting:
             done.set_result(told)

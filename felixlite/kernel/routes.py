@@ -9,6 +9,7 @@ parsed once.
 """
 
 import errno
+import time
 from collections.abc import Collection, Mapping
 from typing import Final
 
@@ -28,6 +29,7 @@ class Routes:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.reads, self.read_seconds = 0, 0.0
         self._ours: set[RouteKey] = set()  # as of the last read, and what we wrote since
         self._metrics: set[int] = set()  # that ours have had
 
@@ -40,8 +42,10 @@ class Routes:
 
     def read_for(self, wanted: Mapping[RouteKey, Route]) -> dict[RouteKey, Route]:
         """Our routes. Where the kernel's answer means the same as the wanted row, it is the wanted row."""
+        began = time.perf_counter()
         with collector.paused():
             rows = self._dump(wanted)
+        self.reads, self.read_seconds = self.reads + 1, self.read_seconds + time.perf_counter() - began
         self._ours = set(rows)
         self._metrics = {key.metric for key in rows}
         return rows

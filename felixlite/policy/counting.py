@@ -5,7 +5,7 @@ written again counts from nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from felixlite.model.policy import Action
@@ -38,11 +38,13 @@ class Tally:
 
     hits: tuple[Hits, ...]
     unmatched: tuple[tuple[str, str, int], ...]  # (interface, direction, packets) that nothing allowed
+    rules: Mapping[str, int] = field(default_factory=dict)  # how many there are in each chain
 
 
 def tallied(wanted: Mapping[Key, Row], counts: Counts, width: Callable[[Rule], int]) -> Tally:
     """`width`: how many lines of the backend a rule becomes; the last one acts."""
-    return Tally(tuple(_hits(wanted, counts, width)), tuple(_unmatched(wanted, counts)))
+    rules = {chain: len(lines) for chain, lines in counts.items()}
+    return Tally(tuple(_hits(wanted, counts, width)), tuple(_unmatched(wanted, counts)), rules)
 
 
 def _hits(wanted: Mapping[Key, Row], counts: Counts, width: Callable[[Rule], int]) -> Iterator[Hits]:

@@ -14,6 +14,7 @@ from subprocess import PIPE
 
 from felixlite.addresses import Prefix
 from felixlite.policy.apart import Refused
+from felixlite.policy.costs import ACCOUNT
 from felixlite.policy.iptables_text import set_name
 from felixlite.policy.rows import IpSet, Key, Member, SetKind, host_or_net
 
@@ -33,6 +34,11 @@ started: deque[int] = deque(maxlen=256)  # the processes of late: what they chan
 
 def run(arguments: list[str], text: str = "") -> str:
     """Run a program with the text on its standard input."""
+    with ACCOUNT.charged(arguments[0], text):
+        return _run(arguments, text)
+
+
+def _run(arguments: list[str], text: str) -> str:
     try:
         process = subprocess.Popen(arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=_ENVIRONMENT)
     except OSError as error:

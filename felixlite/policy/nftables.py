@@ -13,6 +13,7 @@ from ctypes import c_char_p, c_int, c_uint, c_void_p
 
 from felixlite.policy import rows
 from felixlite.policy.apart import Refused, groups, halved, removal_order
+from felixlite.policy.costs import ACCOUNT, LIBRARY
 from felixlite.policy.counting import Counts
 from felixlite.policy.nftables_listing import Listed, counts, listed
 from felixlite.policy.nftables_text import (
@@ -52,6 +53,10 @@ class Ruleset:
 
     def run(self, text: str) -> str:
         """Run one transaction; answer what it prints. Refused says why, in libnftables' words."""
+        with ACCOUNT.charged(LIBRARY, text):
+            return self._run(text)
+
+    def _run(self, text: str) -> str:
         failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
         output = self._library.nft_ctx_get_output_buffer(self._context) or b""
         errors = self._library.nft_ctx_get_error_buffer(self._context) or b""

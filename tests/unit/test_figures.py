@@ -11,6 +11,10 @@ from felixlite import figures
 from felixlite.health import metrics_text
 from felixlite.ipam.metrics import MEANINGS
 from felixlite.loop import Loop, Planned, Round
+from felixlite.policy.apart import Refused
+from felixlite.policy.costs import LIBRARY, Account
+from felixlite.policy.counting import Tally
+from felixlite.policy.rows import Chained, Key, PolicyChain
 from felixlite.reconcile import Reconciler
 from felixlite.snapshot import Put, Snapshot
 
@@ -45,7 +49,8 @@ def text():
     loop.step(0)
     session = {"peer": "10.0.0.2", "state": "Established", "flaps": 2, "updates": 7, "received": 5, "announced": 3}
     bgp = figures.of_bgp([session | {"error": "received: cease"}], prefixes=5, lag=0.25)
-    return metrics_text([*figures.samples(loop, totals, lists=2, log_errors=1), *bgp])
+    policy = [*figures.of_rules(Tally((), ()), {}, 4, nft=True), *figures.of_costs({}), *figures.of_reads(2, 0.5)]
+    return metrics_text([*figures.samples(loop, totals, lists=2, log_errors=1), *bgp, *policy])
 
 
 def served(text):
@@ -96,6 +101,32 @@ def test_what_happened_is_counted(text):
 def test_totals_add_up():
     totals = figures.Totals()
     for number in (1, 2):
-        totals.count(Round(number, "x", 0.5, 3))
+        totals.count(Round(number, "x", 0.5, 3, planning=0.125))
 
-    assert (totals.seconds, totals.changes, totals.failures) == (1.0, 6, 0)
+    assert (totals.seconds, totals.planning, totals.changes, totals.failures) == (1.0, 0.25, 6, 0)
+
+
+def test_the_packet_filter_is_told_by_its_size_and_by_what_it_cost():
+    account = Account()
+    with account.charged(LIBRARY, "one\n"):
+        pass
+    with account.charged("iptables-nft-restore", "one\ntwo\n"):
+        pass
+    with pytest.raises(Refused), account.charged("ip6tables-legacy-save"):
+        raise Refused("no")
+    wanted = {
+        Key("policy", name): Chained("h", PolicyChain(f"{owner} {direction}", ()))
+        for name, owner, direction in (("pi-a", "NetworkPolicy default/a", "ingress"),
+                                       ("po-a", "NetworkPolicy default/a", "egress"), ("pri-k", "Profile k", "ingress"))
+    }  # fmt: skip
+    tally = Tally((), (), {"pi-a": 2, "po-a": 1})
+
+    text = metrics_text([*figures.of_rules(tally, wanted, 4, nft=True), *figures.of_costs(account.by_program())])
+
+    for line in (
+        'felix_active_local_policies{ip_version="4"} 1.0', 'felix_nft_chains{ip_version="4"} 2.0',
+        'felix_nft_rules{ip_version="4"} 3.0', "felix_nft_calls_total 1.0", "felix_exec_time_micros_count 2.0",
+        'felix_iptables_lines_executed_total{ip_version="4"} 2.0', 'felix_iptables_save_errors_total{ip_version="6"} 1.0',
+        'felix_iptables_save_calls_total{ip_version="4"} 0.0', "felix_ipset_calls_total 0.0",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in text
