@@ -7,8 +7,11 @@ says its session was established; it ends with the last route in the kernel's tr
 
 import os
 import re
-import socket
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,33 +74,27 @@ def established(router: routers.Router, protocol: str) -> float:
         time.sleep(0.005)
 
 
-def until_count(space: Namespace, wanted: int, kick: routers.Router | None = None) -> float:
-    """Wait until the kernel has (at least, or for 0 at most a few) so many; the time of it.
-
-    `kick`: BIRD as announcer holds back its last UPDATE until something wakes it, also towards BIRD as receiver.
-    """
-    deadline = time.time() + 120
-    while True:
-        if kick is not None:
-            with socket.socket(socket.AF_UNIX) as control:
-                control.connect(str(kick.directory / "bird.ctl"))
-                control.sendall(b"show status\n")
-                control.recv(4096)
-        count = in_kernel(space)
-        if count >= wanted if wanted else count < 100:
-            return time.time()
-        assert time.time() < deadline, f"{count} of {wanted} routes"
-        time.sleep(0.01)
+@contextmanager
+def counting(space: Namespace, wanted: int, *knock: routers.Router) -> Iterator[Callable[[], float]]:
+    """Answers when the kernel had (at least, or for 0 at most a few) so many prefixes; it is watched from now on."""
+    sockets = [str(router.directory / "bird.ctl") for router in knock]
+    words = [sys.executable, str(Path(__file__).with_name("_counting.py")), str(wanted), *sockets]
+    with space.process(*words, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        yield lambda: float(process.stdout.readline())
 
 
 def measured(router: routers.Router, protocol: str, space: Namespace, count: int) -> tuple[float, float]:
     """Seconds until all routes are in, and, after the router goes away, until all are out."""
-    router.ask("enable", protocol)
-    came = until_count(space, count, router) - established(router, protocol)
+    with counting(space, count, router) as reached:
+        router.ask("enable", protocol)
+        came = reached() - established(router, protocol)
     time.sleep(1)
-    began = time.time()
-    router.ask("disable", protocol)
-    return came, until_count(space, 0) - began
+    with counting(space, 0) as reached:
+        began = time.time()
+        router.ask("disable", protocol)
+        return came, reached() - began
 
 
 def learned(count: int) -> list[dict[str, Any]]:
@@ -124,13 +121,14 @@ def one_more(count: int) -> list[dict[str, Any]]:
         )
         with agent(it):
             it.peer(ROUTER, passive=True, hold_time=90)
-            router.ask("enable", "p0")
-            until_count(it.node, count)
+            with counting(it.node, count, router) as reached:
+                router.ask("enable", "p0")
+                reached()
             time.sleep(2)
-            before, cpu = in_kernel(it.node), time.process_time()
-            began = time.time()
-            router.ask("enable", "s2")
-            came = until_count(it.node, before + 1, router) - began
+            with counting(it.node, in_kernel(it.node) + 1, router) as reached:
+                cpu, began = time.process_time(), time.time()
+                router.ask("enable", "s2")
+                came = reached() - began
             used = time.process_time() - cpu
     return [
         row(f"one more on top of {count:,}", came * 1e3, 50.0, "ms (yardstick: the goal)"),
@@ -163,8 +161,9 @@ def memory() -> list[dict[str, Any]]:
             text = announcer(count, (str(HERE),)).replace(ROUTER, address).replace("disabled;", "", 1)
             it.router(number, "bird", text)
         with agent(it):
-            it.peer(ROUTER, RECEIVER)
-            until_count(it.node, count)
+            with counting(it.node, count) as reached:
+                it.peer(ROUTER, RECEIVER)
+                reached()
             time.sleep(2)
             child = it.speaker.child
             assert child is not None

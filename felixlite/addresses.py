@@ -5,9 +5,12 @@ and time; with 200,000 learned routes that decides whether we keep BIRD's pace (
 (gateways, node addresses) stay `ipaddress` objects: there are few of them and they come with checks.
 """
 
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
@@ -109,3 +112,26 @@ class Prefix(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Prefix({str(self)!r})"
+
+
+def longest_match(things: Iterable[tuple[Prefix, T]]) -> Callable[[Prefix], T | None]:
+    """A look-up among a few ranges for many prefixes: what belongs to the longest range that covers a prefix.
+
+    Of equal ranges the first one counts.
+    """
+    order = sorted(things, key=lambda pair: -pair[0].length)
+    ranges = [
+        (len(cidr.packed), cidr.length, free, int(cidr) >> free, thing)
+        for cidr, thing in order
+        for free in [cidr.width - cidr.length]
+    ]
+
+    def find(prefix: Prefix) -> T | None:
+        packed, length = prefix
+        size, number = len(packed), int.from_bytes(packed, "big")
+        for width, shortest, free, head, thing in ranges:
+            if length >= shortest and number >> free == head and size == width:
+                return thing
+        return None
+
+    return find if ranges else lambda _prefix: None

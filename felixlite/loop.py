@@ -32,7 +32,7 @@ class Planned:
     )
     ask_again_at: float | None = None
     may_remove: bool = True  # False: the planner does not know enough to say that something is unwanted
-    spare: Spare = lambda *_: False  # ... or not about these rows
+    spare: Spare | None = None  # ... or not about these rows
 
 
 class Planner(Protocol):

@@ -127,7 +127,7 @@ class NodePlanner:
         }
         self.published = self.published_of(self.progress, here, snapshot, self.given.carrier)
         notes = partial(self._notes, snapshot, ground, settings, (*policy.notes, *peering.notes))
-        spare = nothing if BGP in snapshot.in_sync else routes_to_elsewhere
+        spare = None if BGP in snapshot.in_sync else routes_to_elsewhere
         self.last = Planned(tables, notes, self.progress.ask_again_at, spare=spare)
         return self.last
 
@@ -239,10 +239,6 @@ class NodePlanner:
         if self.ground is None:
             return ["nothing is decided yet"]
         return why.why(prefix, snapshot.blocks, snapshot.learned, self.ground)
-
-
-def nothing(_table: str, _key: Any, _row: Any) -> bool:
-    return False
 
 
 def routes_to_elsewhere(table: str, _key: Any, row: Any) -> bool:

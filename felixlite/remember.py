@@ -7,6 +7,8 @@ Forgetting changes nothing but the time taken.
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from felixlite.versions import Versions, differing, patched
+
 P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
@@ -31,45 +33,38 @@ class Remembered(Generic[P, R]):
 
 
 class PerKey(Generic[K, V]):
-    """A pure function applied to every item of a mapping, again only for the items that are different objects.
+    """A pure function of single items, applied to many of a mapping at once, again only to those that are others.
 
-    With 50,000 learned prefixes one more costs two walks over a dict, not 50,000 decisions.  `context` is whatever
-    else the function reads: when that changes, everything is computed again.
+    The function is given some of the items (a dict) and answers the rows of them all: with 50,000 learned prefixes one
+    more costs one decision.  `context` is whatever else it reads: when that changes, everything is computed again.
     """
 
     def __init__(self, function: Callable[..., Mapping[Any, Any]]) -> None:
         self.function = function
         self.source: Mapping[K, V] = {}
         self.context: tuple[Any, ...] | None = None
-        self.rows: dict[Any, Any] = {}
+        self.rows: Mapping[Any, Any] = {}
 
     def __call__(self, source: Mapping[K, V], *context: Any) -> Mapping[Any, Any]:
         same = self.context is not None and all(a is b for a, b in zip(self.context, context, strict=True))
-        if not same:
-            self.rows = {}
-            for key, value in source.items():
-                self.rows.update(self.function(key, value, *context))
+        if not same or 2 * len(source) < len(self.source):  # what is left is soon told
+            self._anew(source, context)
         elif source is not self.source:
-            self.rows = self._patched(source, context)
+            self._patch(source, context)
         self.source, self.context = source, context
         return self.rows
 
-    def _patched(self, source: Mapping[K, V], context: tuple[Any, ...]) -> dict[Any, Any]:
-        before = self.source
-        rows = dict(self.rows)
-        if len(source) < len(before) or not source.keys() >= before.keys():
-            for key in before.keys() - source.keys():
-                for row in self.function(key, before[key], *context):
-                    rows.pop(row, None)
-        get = before.get
-        for key, value in source.items():
-            old = get(key)
-            if old is not value:
-                if old is not None:
-                    for row in self.function(key, old, *context):
-                        rows.pop(row, None)
-                rows.update(self.function(key, value, *context))
-        return rows
+    def _anew(self, source: Mapping[K, V], context: tuple[Any, ...]) -> None:
+        rows = dict(self.function(source, *context))
+        if rows or self.rows:
+            self.rows = Versions(rows)
+
+    def _patch(self, source: Mapping[K, V], context: tuple[Any, ...]) -> None:
+        before, after = differing(self.source, source)
+        stale = self.function(before, *context) if before else {}
+        fresh = self.function(after, *context) if after else {}
+        if stale or fresh:
+            self.rows = patched(self.rows, fresh, [key for key in stale if key not in fresh])
 
 
 class Settled(Generic[P, R]):

@@ -5,13 +5,14 @@ did not change, so that a planner can tell by identity (`is`) whether an input o
 Before this come the sources (they put Changes into the inbox); after it comes plan.py.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import Any, assert_never, cast
 
-from felixlite.addresses import Address, Prefix
+from felixlite.addresses import Address, Prefix, longest_match
 from felixlite.model.inside import Affinity, BgpFilter, BgpPeer, Block, Node, Pool, ServiceAddresses, Workload
+from felixlite.versions import patched
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Many:
 
     kind: str
     values: Mapping[Any, Any]
-    gone: Iterable[Any] = ()
+    gone: Collection[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ def fold(snapshot: Snapshot, changes: Iterable[Change]) -> Snapshot:
                 in_sync |= {source}
             case _:
                 assert_never(change)
+    draft.settle(*draft.bursts)
     if not draft.fresh and in_sync == snapshot.in_sync:
         return snapshot
     return replace(snapshot, in_sync=in_sync, **cast("dict[str, Any]", draft.fresh))
@@ -178,16 +180,18 @@ class _Draft:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.fresh: dict[str, dict[Any, Any]] = {}
+        self.fresh: dict[str, Mapping[Any, Any]] = {}
+        self.bursts: dict[str, tuple[Mapping[Any, Any], Collection[Any]]] = {}  # not yet in `fresh`
 
     def now(self, kind: str) -> Mapping[Any, Any]:
+        self.settle(kind)
         found: Mapping[Any, Any] = self.fresh[kind] if kind in self.fresh else getattr(self.snapshot, kind)
         return found
 
     def own(self, kind: str) -> dict[Any, Any]:
-        if kind not in self.fresh:
-            self.fresh[kind] = dict(getattr(self.snapshot, kind))
-        return self.fresh[kind]
+        now = self.now(kind)
+        fresh = self.fresh[kind] = now if kind in self.fresh and isinstance(now, dict) else dict(now)
+        return fresh
 
     def put(self, kind: str, key: Hashable, value: Any) -> None:
         now = self.now(kind)
@@ -198,11 +202,18 @@ class _Draft:
         if key in self.now(kind):
             del self.own(kind)[key]
 
-    def many(self, kind: str, values: Mapping[Any, Any], gone: Iterable[Any]) -> None:
-        rows = self.own(kind)
-        rows.update(values)
-        for key in gone:
-            rows.pop(key, None)
+    def many(self, kind: str, values: Mapping[Any, Any], gone: Collection[Any]) -> None:
+        if kind in self.bursts:
+            before, away = self.bursts[kind]
+            values, gone = {**before, **values}, {*away} - values.keys() | set(gone)
+            values = {key: row for key, row in values.items() if key not in gone} if gone else values
+        self.bursts[kind] = (values, gone)
+
+    def settle(self, *kinds: str) -> None:
+        for kind in kinds:
+            if kind in self.bursts:
+                values, gone = self.bursts.pop(kind)
+                self.fresh[kind] = patched(self.now(kind), values, gone)
 
     def replace(self, kind: str, values: Mapping[Any, Any]) -> None:
         if self.now(kind) != values:
@@ -242,8 +253,4 @@ def here(snapshot: Snapshot) -> Node | None:
 
 def pool_covering(pools: Iterable[Pool], prefix: Prefix) -> Pool | None:
     """The longest pool that covers the prefix decides about it."""
-    found = None
-    for pool in pools:
-        if pool.cidr.covers(prefix) and (found is None or pool.cidr.length > found.cidr.length):
-            found = pool
-    return found
+    return longest_match((pool.cidr, pool) for pool in pools)(prefix)

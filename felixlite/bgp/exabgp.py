@@ -32,7 +32,7 @@ from felixlite.snapshot import Change
 
 TICK = 0.25
 QUIET = 0.005  # a burst is over when nothing came for so long,
-HOLD_BACK = 0.15  # ... and while it goes on the core is told so often: each time it copies what it knows
+HOLD_BACK = 0.02  # ... and while it goes on the core is told so often
 HEALTHY = 30.0  # a child that lived so long is started again at once
 
 

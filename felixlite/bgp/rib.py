@@ -61,7 +61,8 @@ class Rib:
         self.best: dict[Prefix, Learned] = {}
         self.own: frozenset[Address] = frozenset()  # a next hop that is ourselves is no way out
         self._resolve = resolve
-        self._dirty: set[Prefix] = set()
+        self._dirty: set[Prefix] = set()  # of these it has to be found out,
+        self._fresh: dict[Prefix, Learned] = {}  # ... of these it is known already
         self._alone: dict[Entry, tuple[Entry, ...]] = {}
         self._shared: dict[tuple[Entry, ...], Learned | None] = {}
 
@@ -80,38 +81,53 @@ class Rib:
     def announce(self, key: str, path: Path, prefixes: Collection[Prefix]) -> None:
         source = self.sources[key]
         entry = self._entry(source, path)
-        row = source.peer
+        row, odd = source.peer, _ODD_FIRST_BYTES
         each = bool(row.imports or row.imports_v6) or not row.protects.isdisjoint(prefixes)
+        each = each or any(length < 8 or packed[0] in odd for packed, length in prefixes)
         alone = self._alone.setdefault(entry, (entry,))
+        if not each and self.routes.keys().isdisjoint(prefixes):
+            self._first_word(alone, prefixes)
+        else:
+            self._one_by_one(source, entry, prefixes, each=each)
+        source.prefixes.update(prefixes)
+        source.stale.difference_update(prefixes)
+
+    def _first_word(self, alone: tuple[Entry, ...], prefixes: Collection[Prefix]) -> None:
+        """Nobody has told any of these: most of a full table comes so, and what follows is known at once."""
+        self.routes.update(dict.fromkeys(prefixes, alone))
+        learned = self._result(alone)
+        if learned is None or not self.best.keys().isdisjoint(prefixes):
+            self._dirty.update(prefixes)
+        else:
+            self._fresh.update(dict.fromkeys(prefixes, learned))
+
+    def _one_by_one(self, source: Source, entry: Entry, prefixes: Collection[Prefix], *, each: bool) -> None:
+        """`each`: a rule may look at the prefix itself."""
+        alone = self._alone[entry]
         routes, get = self.routes, self.routes.get
-        odd = _ODD_FIRST_BYTES
         for prefix in prefixes:
-            packed, length = prefix
-            mine = self._filtered(source, entry, prefix) if each or length < 8 or packed[0] in odd else entry
+            mine = self._filtered(source, entry, prefix) if each else entry
             before = get(prefix)
             if before is None or (len(before) == 1 and before[0].source is source):
                 routes[prefix] = alone if mine is entry else (mine,)
             else:
                 others = [e for e in before if e.source is not source]
                 routes[prefix] = tuple(sorted([*others, mine], key=_by_peer))
-        source.prefixes.update(prefixes)
-        source.stale.difference_update(prefixes)
         self._dirty.update(prefixes)
 
     def withdraw(self, key: str, prefixes: Iterable[Prefix]) -> None:
         source = self.sources[key]
         routes = self.routes
-        for prefix in prefixes:
-            if prefix not in source.prefixes:
-                continue
-            source.prefixes.discard(prefix)
-            source.stale.discard(prefix)
-            rest = tuple(e for e in routes[prefix] if e.source is not source)
-            if rest:
-                routes[prefix] = rest
-            else:
+        known = source.prefixes.intersection(prefixes)
+        for prefix in known:
+            before = routes[prefix]
+            if len(before) == 1:
                 del routes[prefix]
-            self._dirty.add(prefix)
+            else:
+                routes[prefix] = tuple(e for e in before if e.source is not source)
+        source.prefixes -= known
+        source.stale -= known
+        self._dirty |= known
 
     def retain(self, key: str, families: Collection[int]) -> None:
         """The session is gone and the peer restarts gracefully: its routes stay until it told them all again."""
@@ -160,23 +176,23 @@ class Rib:
 
     def changes(self) -> tuple[dict[Prefix, Learned], list[Prefix]]:
         """What is other than at the last call: prefix -> its result, and the prefixes that nobody can reach now."""
-        news: dict[Prefix, Learned] = {}
-        gone: list[Prefix] = []
         best, routes = self.best, self.routes
-        for prefix in self._dirty:
-            entries = routes.get(prefix, ())
-            learned = entries[0].learned if len(entries) == 1 else None
-            if learned is None:
-                learned = self._result(entries)
+        news, self._fresh = self._fresh, {}
+        best.update(news)
+        dirty, self._dirty = self._dirty, set()
+        gone: list[Prefix] = []
+        for prefix in dirty:
+            entries = routes.get(prefix)
+            learned = self._result(entries) if entries else None
             before = best.get(prefix)
-            if learned is before or learned == before:
+            if learned is before:
                 continue
             if learned is None:
                 del best[prefix]
-                gone.append(prefix)
-            else:
+                if news.pop(prefix, None) is None:
+                    gone.append(prefix)
+            elif learned != before:
                 best[prefix] = news[prefix] = learned
-        self._dirty = set()
         return news, gone
 
     # -- judging
@@ -242,8 +258,6 @@ class Rib:
             if entry.learned is None and not entry.refused:
                 entry.learned = learned_from([entry])
             return entry.learned
-        if not entries:
-            return None
         if entries not in self._shared:
             equal = best_paths(entries)
             self._shared[entries] = learned_from(equal, beaten(entries, equal)) if equal else None

@@ -1,12 +1,13 @@
 """Which way traffic to another node travels: the decision, and the routes that follow from it. Pure.
 
 `encapsulation` is the whole truth about Always, CrossSubnet and Never.  `Ground` is what a route is decided from; the
-core makes a new one only when an input of it is a different object.  One remote destination costs one call:
+core makes a new one only when an input of it is a different object.  Each destination is decided by itself, and each
+function takes as many as there are to decide:
 
-    block_routes(cidr, block, ground)       a block of another node, and the addresses lent out of any block
-    covered(prefix, learned, pools)         a learned prefix that a pool covers -> the two of them
-    inside_routes(prefix, found, ground)    ... its route, as the pool says
-    outside_routes(prefix, learned, pools, reach, metric)   a learned prefix of no pool: as the router said
+    block_routes(blocks, ground)         blocks of other nodes, and the addresses lent out of any block
+    covered(learned, pools)              learned prefixes that a pool covers -> pool and what was learned
+    inside_routes(found, ground)         ... their routes, as the pool says
+    outside_routes(learned, pools, reach, metric)   learned prefixes of no pool: as the router said
 
 Blocks win over what BGP says about the same prefix (`less`), because the owner of a block is a fact of the store.
 Routes of local workloads and blackholes of own blocks are not here.  Devices are in devices.py, the order in which a
@@ -17,10 +18,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from felixlite.addresses import Address, Prefix
+from felixlite.addresses import Address, Prefix, longest_match
 from felixlite.model.inside import Block, Mode, Node, Pool
-from felixlite.rows import NextHop, Route, RouteKey, via
-from felixlite.snapshot import Learned, LinkState, pool_covering
+from felixlite.rows import MAIN_TABLE, NextHop, Route, RouteKey, via
+from felixlite.snapshot import Learned, LinkState
 
 Routes = dict[RouteKey, Route]
 
@@ -153,21 +154,21 @@ def ground(
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def block_routes(cidr: Prefix, block: Block, ground: Ground) -> Routes:
+def block_routes(blocks: Mapping[Prefix, Block], ground: Ground) -> Routes:
     """A block of another node goes there, and a borrowed address to its borrower, also where the block is our own.
 
     Nothing where only BGP can know the way (native, and not on our subnet): inside_routes has it.
     """
-    pool = pool_covering(ground.pools, cidr)
-    if pool is None:
-        return {}
-    ends = [(cidr, block.node), *((Prefix.host(address), user) for address, user in block.borrowed.items())]
     rows = {}
-    for prefix, name in ends:
-        there = ground.nodes.get(name) if name and name != ground.here.name else None
-        route = toward(there, pool, ground) if there else None
-        if route:
-            rows[RouteKey(prefix)] = route
+    pool_of = longest_match((pool.cidr, pool) for pool in ground.pools)
+    for cidr, block in blocks.items():
+        pool = pool_of(cidr)
+        if pool is None:
+            continue
+        for prefix, name in [(cidr, block.node), *((Prefix.host(a), user) for a, user in block.borrowed.items())]:
+            there = ground.nodes.get(name) if name and name != ground.here.name else None
+            if there and (route := toward(there, pool, ground)):
+                rows[RouteKey(prefix)] = route
     return rows
 
 
@@ -205,20 +206,33 @@ def _by_vxlan(there: Node, family: int) -> Route | None:
 # -- what BGP says ---------------------------------------------------------------------------------------------------
 
 
-def covered(prefix: Prefix, learned: Learned, pools: Collection[Pool]) -> dict[Prefix, tuple[Pool, Learned]]:
-    pool = pool_covering(pools, prefix)
-    return {prefix: (pool, learned)} if pool else {}
+def covered(learned: Mapping[Prefix, Learned], pools: Collection[Pool]) -> dict[Prefix, tuple[Pool, Learned]]:
+    if not pools:
+        return {}
+    pool_of = longest_match((pool.cidr, pool) for pool in pools)
+    return {prefix: (pool, said) for prefix, said in learned.items() if (pool := pool_of(prefix))}
 
 
-def inside_routes(prefix: Prefix, found: tuple[Pool, Learned], ground: Ground) -> Routes:
-    """A learned prefix of a pool: tunnelled if the next hop is a node and the pool says so, else as learned."""
-    pool, learned = found
+def inside_routes(found: Mapping[Prefix, tuple[Pool, Learned]], ground: Ground) -> Routes:
+    """Learned prefixes of a pool: tunnelled if the next hop is a node and the pool says so, else as learned."""
+    rows = {}
+    known: dict[tuple[int, int], tuple[int, Route | None]] = {}  # many prefixes share what they are decided from
+    for prefix, (pool, learned) in found.items():
+        shared = (id(pool), id(learned))
+        metric, route = known.get(shared) or known.setdefault(shared, _inside(pool, learned, ground))
+        if route:
+            rows[RouteKey(prefix, metric=metric)] = route
+    return rows
+
+
+def _inside(pool: Pool, learned: Learned, ground: Ground) -> tuple[int, Route | None]:
+    """The metric and the route."""
     ends = [ground.nodes[name] if (name := ground.owners.get(hop)) else None for hop in learned.hops]
     routes = [toward(there, pool, ground) if there else None for there in ends]
     tunnels = [route for route in routes if route]
     if tunnels and len(tunnels) == len(learned.hops):
-        return {RouteKey(prefix): _shared_out(tunnels)}
-    return as_learned(prefix, learned, ground.reach, learned.priority or 0)
+        return 0, _shared_out(tunnels)
+    return learned.priority or 0, ground.reach.route(learned)
 
 
 def _shared_out(routes: list[Route]) -> Route:
@@ -227,23 +241,27 @@ def _shared_out(routes: list[Route]) -> Route:
 
 
 def outside_routes(
-    prefix: Prefix,
-    learned: Learned,
+    learned: Mapping[Prefix, Learned],
     pools: Collection[Pool],
     reach: Reach,
     metric: int = BGP_METRIC,
     services: Collection[Prefix] = (),
 ) -> Routes:
-    """Not into the ranges of services: every node announces them, and kube-proxy takes what arrives (reference 13)."""
-    if pool_covering(pools, prefix) or any(cidr.covers(prefix) for cidr in services):
-        return {}
-    return as_learned(prefix, learned, reach, learned.priority or metric)
+    """As the router said, if its next hops are neighbours of ours; a gateway elsewhere would be a black hole.
 
-
-def as_learned(prefix: Prefix, learned: Learned, reach: Reach, metric: int) -> Routes:
-    """As the router said, if its next hops are neighbours of ours; a gateway elsewhere would be a black hole."""
-    route = reach.route(learned)
-    return {RouteKey(prefix, metric=metric): route} if route else {}
+    Not into the ranges of services: every node announces them, and kube-proxy takes what arrives (reference 13).
+    """
+    rows: Routes = {}
+    ranges = [*((pool.cidr, True) for pool in pools), *((cidr, True) for cidr in services)]
+    elsewhere = longest_match(ranges) if ranges else None
+    last, route, at, new = None, None, metric, tuple.__new__
+    for prefix, said in learned.items():
+        if said is not last:  # they come in long runs
+            last, route, at = said, reach.route(said), said.priority or metric
+        if route and not (elsewhere and elsewhere(prefix)):
+            # with a full table this line is where the time goes: tuple.__new__ costs a third of calling RouteKey
+            rows[new(RouteKey, (prefix, MAIN_TABLE, at))] = route
+    return rows
 
 
 def less(rows: Mapping[RouteKey, Route], *stronger: Collection[RouteKey]) -> Mapping[RouteKey, Route]:
@@ -259,13 +277,8 @@ def routes(
     blocks: Mapping[Prefix, Block], learned: Mapping[Prefix, Learned], ground: Ground, metric: int = BGP_METRIC
 ) -> Routes:
     """Every route to somewhere else."""
-    by_block: Routes = {}
-    for cidr, block in blocks.items():
-        by_block |= block_routes(cidr, block, ground)
-    by_bgp: Routes = {}
-    for prefix, said in learned.items():
-        for key, found in covered(prefix, said, ground.pools).items():
-            by_bgp |= inside_routes(key, found, ground)
-        by_bgp |= outside_routes(prefix, said, ground.pools, ground.reach, metric)
+    by_block = block_routes(blocks, ground)
+    inside = inside_routes(covered(learned, ground.pools), ground)
+    by_bgp = {**inside, **outside_routes(learned, ground.pools, ground.reach, metric)}
     own = [RouteKey(cidr) for cidr, block in blocks.items() if block.node == ground.here.name]
     return {**less(by_bgp, by_block, own), **by_block}

@@ -89,7 +89,7 @@ def _outcome(
         yield "No route of ours leads there."
         return
     yield from _about_pair(pool, there, ground)
-    rows = block_routes(block.cidr, block, ground)
+    rows = block_routes({block.cidr: block}, ground)
     target = prefix if RouteKey(prefix) in rows else block.cidr
     if RouteKey(target) in rows:
         yield f"{RouteKey(target)} {rows[RouteKey(target)]}"
@@ -133,8 +133,8 @@ def _learned_outcome(prefix: Prefix, learned: Learned, ground: Ground) -> Iterat
 
 def learned_rows(prefix: Prefix, learned: Learned, ground: Ground) -> dict[RouteKey, Route]:
     if pool := pool_covering(ground.pools, prefix):
-        return inside_routes(prefix, (pool, learned), ground)
-    return outside_routes(prefix, learned, ground.pools, ground.reach, BGP_METRIC)
+        return inside_routes({prefix: (pool, learned)}, ground)
+    return outside_routes({prefix: learned}, ground.pools, ground.reach, BGP_METRIC)
 
 
 def _far(learned: Learned) -> str:
@@ -159,7 +159,7 @@ def gaps(blocks: Mapping[Prefix, Block], learned: Mapping[Prefix, Learned], grou
         if (
             block.node in (None, ground.here.name)
             or pool is None
-            or RouteKey(cidr) in block_routes(cidr, block, ground)
+            or RouteKey(cidr) in block_routes({cidr: block}, ground)
         ):
             continue
         there = ground.nodes.get(block.node or "")

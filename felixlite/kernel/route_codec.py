@@ -13,6 +13,7 @@ What the kernel tells differently from how it was told:
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -98,20 +99,21 @@ class Packer:
         return self._links[name]
 
 
+@lru_cache(maxsize=1000)
 def _place(table: int, metric: int) -> bytes:
     return (u32(_TABLE, table) if table > 255 else b"") + (u32(_PRIORITY, metric) if metric else b"")
 
 
 def pack_delete(key: RouteKey) -> bytes:
     """The body of RTM_DELROUTE; the protocol goes along, so that somebody else's route is never the one removed."""
-    prefix, table, metric = key
-    family = messages.family(prefix)
-    if family == 10:
-        metric = metric or _V6_METRIC
-    head = _RTMSG.pack(
-        family, prefix.length, 0, 0, table if table < 256 else 0, ROUTE_PROTOCOL, _ANY_SCOPE if family == 2 else 0, 0, 0
-    )
-    return head + attribute(_DST, prefix.packed) + _place(table, metric)
+    (packed, length), table, metric = key
+    if len(packed) == 4:
+        head = _TO4.pack(
+            2, length, 0, 0, table if table < 256 else 0, ROUTE_PROTOCOL, _ANY_SCOPE, 0, 0, 8, _DST, packed
+        )
+        return head + _place(table, metric)
+    head = _TO6.pack(10, length, 0, 0, table if table < 256 else 0, ROUTE_PROTOCOL, 0, 0, 0, 20, _DST, packed)
+    return head + _place(table, metric or _V6_METRIC)
 
 
 # -- parsing ---------------------------------------------------------------------------------------------------------

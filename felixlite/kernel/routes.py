@@ -84,9 +84,9 @@ class Routes:
         failed = self.host.send(
             items, lambda key: (messages.NEW_ROUTE, again if key in ours else fresh, pack(key, items[key]))
         )
-        written = items.keys() - failed.keys() if failed else items.keys()
+        written = {key: row for key, row in items.items() if key not in failed} if failed else items
         self._ours.update(written)
-        self._metrics.update(key.metric for key in written)
+        self._metrics.update({metric for _, _, metric in written})
         return failed
 
     def delete(self, keys: Collection[RouteKey]) -> dict[RouteKey, Exception]:
@@ -94,7 +94,7 @@ class Routes:
         failed = self.host.send(
             keys, lambda key: (messages.DELETE_ROUTE, 0, route_codec.pack_delete(key)), ignore=_GONE
         )
-        self._ours.difference_update(key for key in keys if key not in failed)
+        self._ours.difference_update([key for key in keys if key not in failed] if failed else keys)
         return failed
 
     def _dump(self, wanted: Mapping[RouteKey, Route]) -> dict[RouteKey, Route]:
@@ -118,6 +118,8 @@ class Routes:
         So where we have a route of another metric to the same prefix, the one without is removed only if it is there.
         """
         others = self._metrics - {0}
+        if not others:
+            return keys
         doubtful = {
             key
             for key in keys

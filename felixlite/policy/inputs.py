@@ -9,8 +9,8 @@ from felixlite.model.inside import Node, Pool, Workload
 from felixlite.model.policy import NetworkSet, Policy, Profile, Service, Tier
 from felixlite.policy.rows import Tunnel
 from felixlite.policy.settings import PolicySettings
-from felixlite.reconcile import changed_keys
 from felixlite.snapshot import Snapshot
+from felixlite.versions import changed_keys
 
 WorkloadKey = tuple[str, str]
 PolicyKey = tuple[str, str, str]  # (kind, namespace, name); a profile is ("Profile", "", name)

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from felixlite.reconcile import READING, Foreign, Overlap, Reconciler, changed_keys, difference
+from felixlite.reconcile import READING, Foreign, Overlap, Reconciler, difference
+from felixlite.versions import changed_keys
 from tests.support.tables import DictTable
 
 

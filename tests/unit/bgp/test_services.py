@@ -89,5 +89,5 @@ def test_services_without_an_address_and_excluded_nodes_announce_nothing() -> No
 def test_no_node_routes_into_a_range_of_services() -> None:
     learned = Learned((IPv4Interface("192.0.2.2/24").ip,), ("192.0.2.2",))
     reach = Reach([P("192.0.2.0/24")])
-    assert outside_routes(P("10.96.0.0/12"), learned, (), reach) != {}
-    assert outside_routes(P("10.96.0.0/12"), learned, (), reach, services=(P("10.96.0.0/12"),)) == {}
+    assert outside_routes({P("10.96.0.0/12"): learned}, (), reach) != {}
+    assert outside_routes({P("10.96.0.0/12"): learned}, (), reach, services=(P("10.96.0.0/12"),)) == {}

@@ -209,14 +209,14 @@ def test_one_prefix_at_a_time_gives_what_all_at_once_gives(prefixes, mode):
     said = {P(p): FROM_BGP[p] for p in prefixes}
     blocks = {b.cidr: b for b in BLOCKS}
 
-    inside = {k: v for p, s in said.items() for k, v in covered(p, s, ground.pools).items()}
+    inside = {k: v for p, s in said.items() for k, v in covered({p: s}, ground.pools).items()}
     rows = {}
     for prefix, found in inside.items():
-        rows |= inside_routes(prefix, found, ground)
+        rows |= inside_routes({prefix: found}, ground)
     for prefix, s in said.items():
-        rows |= outside_routes(prefix, s, ground.pools, ground.reach)
+        rows |= outside_routes({prefix: s}, ground.pools, ground.reach)
     by_block = {}
     for cidr, b in blocks.items():
-        by_block |= block_routes(cidr, b, ground)
+        by_block |= block_routes({cidr: b}, ground)
 
     assert {**less(rows, by_block), **by_block} == routes(blocks, said, ground)
