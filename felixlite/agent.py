@@ -20,7 +20,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from felixlite import __version__, carriers, config, logs
+from felixlite import __version__, carriers, config, logs, ways
 from felixlite.addresses import Address, Interface
 from felixlite.answers import DOCUMENTS, Answers
 from felixlite.autodetect import choose
@@ -145,6 +145,7 @@ class Agent:
         self.legacy_events = LegacyEvents(self.loop.touched, policy_tables)
         self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns, self.links.adopts)
         self.duties = Duties(self._duties())
+        self.examinations = Duties([Duty("examination of ways", lambda known: (known.asked,), self._examine)])
         self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
         self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(self._samples()))})
         self.heartbeat = Heartbeat(self.store, self.here, self._pace, lambda: self._liveness()[0] == 200)
@@ -277,6 +278,7 @@ class Agent:
         self.threads.start("bgp", self.speaker.run)
         self.threads.start("duties", self.duties.run)
         self.threads.start("heartbeat", self.heartbeat.run)
+        self.threads.start("examinations", self.examinations.run)
         self.threads.start("core", self.loop.run)
         if self.controllers:
             self.threads.start("controllers", self.controllers.run)
@@ -322,6 +324,14 @@ class Agent:
     def _publish(self, _: Snapshot) -> None:
         publish(self.store, self.here, *self.published)
 
+    def _examine(self, known: Snapshot) -> None:
+        """In a thread of its own: where packets vanish it takes its time."""
+        if word := known.asked.get(self.here):
+            try:
+                ways.answer(self.store, self.here, word, [n for name, n in known.nodes.items() if name != self.here])
+            except OSError as error:
+                raise Misconfigured(f"the ways to other nodes cannot be examined: {error}") from None
+
     def stop(self) -> None:
         """What is in force stays in force: the node of a stopped agent goes on forwarding."""
         self.cni.stop()
@@ -330,6 +340,7 @@ class Agent:
         self.loop.stop()
         self.duties.stop()
         self.heartbeat.stop()
+        self.examinations.stop()
         self.source.stop()
         self.events.stop()
         self.speaker.stop()
@@ -356,6 +367,7 @@ class Agent:
         if self.loop.in_sync:
             self.published = self._told(told, known)
         self.duties.see(known)
+        self.examinations.see(known)
         peers = self.reconciler.mirrors[self.speaker.peers.name]
         if self.loop.in_sync and peers.wanted is not None and not peers.unreadable:
             self.speaker.planned()  # these are all the peers there are to wait for

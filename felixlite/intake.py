@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 from felixlite.errors import Rejected
 from felixlite.model import blocks, scalars
 from felixlite.model.kubernetes import EndpointSlice
+from felixlite.model.node import Node
 from felixlite.model.parse import parse
 from felixlite.model.policy import (
     DEFAULT_TIER,
@@ -57,6 +58,12 @@ def _affinity(document: Document, *_: object) -> Entries:
 def _block(document: Document, *_: object) -> Entries:
     found = blocks.block(document)
     return {Entry("blocks", found.cidr): found}
+
+
+def _node(document: Document, which: Id, here: str) -> Entries:
+    found = cast(Node, parse(document))
+    asked = found.status.examine if found.status and which.name == here else None
+    return {Entry("nodes", which.name): found.inside(), **({Entry("asked", here): asked[0]} if asked else {})}
 
 
 def _workload(document: Document, which: Id, here: str) -> Entries:
@@ -135,7 +142,7 @@ READERS: Mapping[str, Reader] = {
     "IPAMConfiguration": _configuration("ipam_configurations"),
     "IPPool": _simple("pools"),
     "IPReservation": _simple("reservations"),
-    "Node": _simple("nodes"),
+    "Node": _node,
     "BlockAffinity": _affinity,
     "IPAMBlock": _block,
     "WorkloadEndpoint": _workload,

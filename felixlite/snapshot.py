@@ -98,6 +98,7 @@ class Snapshot:
         default_factory=dict
     )  # (namespace, service, slice) -> True
     secrets: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)  # (name, key) -> value
+    asked: Mapping[str, str] = field(default_factory=dict)  # this node -> for which examination of its ways (ways.py)
     rejected: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> why it is kept out
 
     # from the kernel

@@ -1,24 +1,20 @@
 """`felixlite doctor`: looks for what is wrong with this node, and says what to do. Changes nothing."""
 
 import json
-import socket
+import secrets
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from collections.abc import Collection
 
 import click
 
+from felixlite import ways
 from felixlite.checkup import BAD, OK, Finding, Machine, examined
 from felixlite.cli.pool import read_nodes
 from felixlite.cli.session import Session, store_option
 from felixlite.cli.table import printed
+from felixlite.datastore.store import Store
 from felixlite.errors import FelixliteError
-from felixlite.kernel.addresses import every_address
-from felixlite.kernel.host import Host
-from felixlite.kernel.links import every_link
-from felixlite.model.inside import Node
-from felixlite.pathmtu import Echoes, Verdict, examine, link_of, source_of
+from felixlite.ways import Way
 
 
 @click.group(invoke_without_command=True)
@@ -61,85 +57,69 @@ def store_reach(session: Session) -> Finding:
 # -- mtu
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """From here to an address of another node, through the link that the routing table chooses."""
-
-    node: str
-    address: IPv4Address
-    link: str
-    mtu: int
-
-
 @doctor.command()
-@click.option("--node-name", envvar="FELIXLITE_NODENAME", default="", help="This node; else the host's name.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Give up waiting after so many seconds.")
 @store_option
 @click.pass_obj
-def mtu(session: Session, node_name: str) -> None:
-    """Whether packets as large as the links' MTU reach every other node, natively and through the tunnels.
+def mtu(session: Session, timeout: float) -> None:
+    """Whether packets as large as the links' MTU go from every node to every other, natively and through the tunnels.
 
-    Run it on each node: it examines the ways from here.
+    Every node's agent examines its own ways when it reads in the store that somebody asks. Exit code 1: a way does not
+    carry them, or a node did not answer.
 
     \b
     felixlite doctor mtu
     """
-    here = node_name or socket.gethostname().lower()
-    nodes = read_nodes(session.store)
-    if here not in nodes:
-        raise FelixliteError(f"there is no Node {here} in the store: say --node-name; there are {', '.join(nodes)}")
-    ways = list(ways_to([node for name, node in sorted(nodes.items()) if name != here]))
-    if not ways:
-        click.echo("there is no other node")
-        return
+    word = secrets.token_hex(8)
+    nodes = sorted(read_nodes(session.store))
+    ways.ask(session.store, nodes, word)
     try:
-        with Echoes() as echoes:
-            found = [(way, examine(echoes, way.address, way.mtu)) for way in ways]
-    except PermissionError:
-        raise FelixliteError("ICMP needs a raw socket: run it as root") from None
-    click.echo(printed(TITLES, [cells(way, verdict) for way, verdict in found], styled=session.is_terminal))
-    for way, verdict in found:
-        if not verdict.passes:
-            click.echo("\n" + explained(here, way, verdict))
-    if not all(verdict.passes for _, verdict in found):
+        found = gathered(session.store, nodes, word, timeout)
+    finally:
+        ways.forget(session.store, nodes)
+    click.echo(
+        printed(TITLES, [cells(here, way) for here in nodes for way in found.get(here, ())], styled=session.is_terminal)
+    )
+    failing = [(here, way) for here in nodes for way in found.get(here, ()) if not way.passes]
+    for here, way in failing:
+        click.echo("\n" + explained(here, way))
+    if silent := [name for name in nodes if name not in found]:
+        raise FelixliteError(f"after {timeout:g} s nothing came from {', '.join(silent)}: is the agent there running?")
+    if failing:
         click.get_current_context().exit(1)
 
 
-def ways_to(others: list[Node]) -> Iterator[Way]:
-    """To each node's own address, and to its ends of the tunnels where a route leads there."""
-    with Host() as host:
-        links = {name: seen.state for name, seen in every_link(host).items()}
-        names = {link.index: name for name, link in links.items()}
-        addresses = [(names[a.link], str(a.address)) for a in every_address(host) if a.link in names]
-    for node in others:
-        examined = set[str]()  # two addresses behind the same link are one way
-        for address in (node.address(4), node.ipip_address, node.vxlan_address):
-            source = source_of(address) if isinstance(address, IPv4Address) else None
-            link = link_of(source, addresses) if source else ""
-            if isinstance(address, IPv4Address) and link in links and link not in examined:
-                examined.add(link)
-                yield Way(node.name, address, link, links[link].mtu)
+def gathered(store: Store, nodes: Collection[str], word: str, timeout: float) -> dict[str, list[Way]]:
+    """What each node says. Those that say nothing until the time is up are missing."""
+    until = time.monotonic() + timeout
+    while True:
+        found = ways.answers(store.list("Node").entries, word)
+        if found.keys() >= {*nodes} or time.monotonic() > until:
+            return found
+        time.sleep(PAUSE)
 
 
-TITLES = ("NODE", "ADDRESS", "THROUGH", "MTU", "LARGEST THAT ARRIVES")
+PAUSE = 0.2  # seconds between two looks
+TITLES = ("FROM", "TO", "ADDRESS", "THROUGH", "MTU", "LARGEST THAT ARRIVES")
 
 
-def cells(way: Way, verdict: Verdict) -> tuple[str, str, str, str, str]:
-    arrives = str(verdict.largest) if verdict.largest else "none"
-    return way.node, str(way.address), way.link, str(way.mtu), "all" if verdict.passes else arrives
+def cells(here: str, way: Way) -> tuple[str, str, str, str, str, str]:
+    arrives = "all" if way.passes else str(way.largest or "none")
+    return here, way.node, way.address, way.link, str(way.mtu), arrives
 
 
-def explained(here: str, way: Way, verdict: Verdict) -> str:
-    if not verdict.largest:
-        return f"{here} -> {way.node} ({way.address}, {way.link}): {verdict.why}"
+def explained(here: str, way: Way) -> str:
+    if not way.largest:
+        return f"{here} -> {way.node} ({way.address}, {way.link}): {way.why}"
     return (
-        f"{here} -> {way.node} ({way.address}, {way.link}): packets of {verdict.size} bytes do not arrive, those of"
-        f" {verdict.largest} do: {verdict.why}.\n"
-        f"Raise the MTU there to {verdict.size}, or lower this node's: {remedy(way.link, verdict.largest)}"
+        f"{here} -> {way.node} ({way.address}, {way.link}): packets of {way.mtu} bytes do not arrive, those of"
+        f" {way.largest} do: {way.why}.\n"
+        f"Raise the MTU there to {way.mtu}, or lower that of {here}: {remedy(way.link, way.largest)}"
     )
 
 
 def remedy(link: str, largest: int) -> str:
-    setting = {"tunl0": "ipipMTU", "vxlan.calico": "vxlanMTU"}.get(link)
+    setting = {"tunl0": "ipipMTU", "vxlan.calico": "vxlanMTU", "vxlan-v6.calico": "vxlanMTUV6"}.get(link)
     if setting:
         return f"FelixConfiguration {setting}: {largest}"
     return f"`ip link set {link} mtu {largest}`"

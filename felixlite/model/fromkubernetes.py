@@ -43,6 +43,8 @@ KEPT = ("name", "uid", "resourceVersion", "creationTimestamp", "deletionTimestam
 OURS: Mapping[str, tuple[str, ...]] = {
     "felixlite.io/accepts": ("status", "accepts"),
     "felixlite.io/sends": ("status", "sends"),
+    "felixlite.io/examine": ("status", "examine"),
+    "felixlite.io/ways": ("status", "ways"),
 }
 
 

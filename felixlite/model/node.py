@@ -77,6 +77,14 @@ class NodeStatus(Model):
         list[str] | None,
         Field(description="Ours: the tunnels that this node still sends through; receivers keep them open."),
     ] = None
+    examine: Annotated[
+        list[str] | None,
+        Field(description="Ours: one word; as soon as it is another one, the node examines its ways to all others."),
+    ] = None
+    ways: Annotated[
+        list[str] | None,
+        Field(description="Ours: what it found, after the word that asked for it (`felixlite doctor mtu` reads both)."),
+    ] = None
     wireguardPublicKey: str = ""
     wireguardPublicKeyV6: str = ""
     podCIDRs: list[Net] = Field(default_factory=list)
