@@ -76,7 +76,7 @@ class Traffic:
             prober.round()
             held.speak()
             self._flows.set()
-            due = max(due + self._interval, time.monotonic() - 50 * self._interval)  # a short delay is caught up with
+            due += self._interval  # a delay is caught up with
             prober.turn(_PAUSE)
             while (left := due - time.monotonic()) > 0:
                 prober.turn(left)
