@@ -71,7 +71,10 @@ def mtu(session: Session, timeout: float) -> None:
     felixlite doctor mtu
     """
     word = secrets.token_hex(8)
-    nodes = sorted(read_nodes(session.store))
+    known = read_nodes(session.store)
+    nodes = sorted(name for name, node in known.items() if node.accepts is not None)
+    if others := sorted(known.keys() - {*nodes}):
+        click.echo(f"not asked, because no agent of felixlite publishes anything there: {', '.join(others)}")
     ways.ask(session.store, nodes, word)
     try:
         found = gathered(session.store, nodes, word, timeout)
