@@ -1,19 +1,24 @@
 """The plugin beside `ptp` + `host-local`: exec to exit, one after the other, fifty at once, two hundred and fifty at once.
 
 Everything is real: an agent with etcd and policy in a namespace of its own, pods' namespaces made beforehand, plugins
-started with posix_spawn.  Ours and the yardstick take turns in every round, so both see the same machine.
+started with posix_spawn.  Ours and the yardstick take turns in every round, so both see the same machine; nobody is
+charged for what the one before him left to the kernel or the agent, so between two the machine is left to come to rest.
+The stages of an ADD are what the agent's metrics say of it, from the plugin's connecting to its answer.
 """
 
 import json
 import multiprocessing
 import os
+import re
 import shutil
+import socket
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +119,7 @@ def _in_a_namespace(answers: Any) -> None:
         with namespace("fcb") as net:
             setns(net.fd)
             _make_an_uplink(net)
+            os.environ["FELIXLITE_PROMETHEUSMETRICSENABLED"] = "true"
             with etcd() as server, agent(server.url, folder, "bench") as running:
                 answers.put(measured(folder, running.pid))
     finally:
@@ -135,16 +141,30 @@ def measured(folder: Path, pid: int) -> list[Row]:
     c = Plugin("c", folder / "c" / "felixlite", ours, folder)
     python = Plugin("python", folder / "python" / "felixlite", ours, folder)
     ptp = Plugin("ptp", REFERENCE / "ptp", theirs, folder)
-    return [*one_by_one([c, python, ptp]), *fifty(c, ptp), *two_hundred_and_fifty(c, pid)]
+    at_rest(pid)
+    alone = one_by_one([c, python, ptp], pid)
+    return [*alone, *stages(), *fifty(c, ptp, pid), *two_hundred_and_fifty(c, pid)]
 
 
-def one_by_one(plugins: Sequence[Plugin]) -> list[Row]:
+def stages() -> list[Row]:
+    """Means over all ADDs so far, with either plugin."""
+    with urllib.request.urlopen("http://127.0.0.1:9091/metrics", timeout=10) as page:
+        text = page.read().decode()
+    (count,) = re.findall(r"^felixlite_cni_add_seconds_count (\S+)", text, re.MULTILINE)
+    found = re.findall(r'^felixlite_cni_add_seconds_sum{stage="(\w+)"} (\S+)', text, re.MULTILINE)
+    return [
+        row(f"  of an ADD, in the agent: {stage}", float(total) / float(count) * 1000, None, "ms")
+        for stage, total in found
+    ]
+
+
+def one_by_one(plugins: Sequence[Plugin], pid: int) -> list[Row]:
     times: dict[tuple[str, str], list[float]] = {}
     with pods(1) as (warm,):
         for plugin in plugins:
             plugin.run("ADD", f"warm-{plugin.name}", warm)
             plugin.run("DEL", f"warm-{plugin.name}", warm)
-            time.sleep(0.1)
+            at_rest(pid)
     for number in range(ROUNDS):
         with pods(len(plugins)) as spaces:
             turn = number % len(plugins)
@@ -152,7 +172,7 @@ def one_by_one(plugins: Sequence[Plugin]) -> list[Row]:
                 for command in ("ADD", "DEL"):
                     seconds = plugin.run(command, f"{plugin.name}-{number}", netns)
                     times.setdefault((plugin.name, command), []).append(seconds * 1000)
-                    time.sleep(0.03)  # what a DEL left to the kernel is not charged to whoever comes next
+                    at_rest(pid, gone=command == "DEL")
     rows = []
     for name, command, what, of in (
         ("c", "ADD", "median", statistics.median),
@@ -182,7 +202,7 @@ def row(name: str, ours: float, yardstick: float | None, unit: str) -> Row:
     }
 
 
-def fifty(ours: Plugin, theirs: Plugin) -> list[Row]:
+def fifty(ours: Plugin, theirs: Plugin, pid: int) -> list[Row]:
     walls: dict[tuple[str, str], list[float]] = {}
     for turn in range(4):
         for plugin in [ours, theirs] if turn % 2 else [theirs, ours]:
@@ -190,7 +210,7 @@ def fifty(ours: Plugin, theirs: Plugin) -> list[Row]:
                 named = [(f"{plugin.name}-b{turn}-{number}", netns) for number, netns in enumerate(spaces)]
                 for command in ("ADD", "DEL"):
                     walls.setdefault((plugin.name, command), []).append(plugin.burst(command, named))
-                time.sleep(1)
+                    at_rest(pid, gone=command == "DEL")
     return [
         row(
             f"50 {command}s at once, wall",
@@ -208,7 +228,7 @@ def two_hundred_and_fifty(ours: Plugin, pid: int) -> list[Row]:
         named = [(f"all-{number}", netns) for number, netns in enumerate(spaces)]
         added = ours.burst("ADD", named)
         deleted = ours.burst("DEL", named)
-    settle(lambda: not links())
+    at_rest(pid)
     return [
         row("250 ADDs at once, pods a second (at least 80)", 250 / added, 80, "1/s"),
         row("250 DELs at once, pods a second", 250 / deleted, None, "1/s"),
@@ -221,15 +241,27 @@ def memory(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def links() -> list[str]:
-    shown = json.loads(subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True).stdout)
-    return [link["ifname"] for link in shown if link["ifname"].startswith("cali")]
+def at_rest(pid: int, *, gone: bool = True, seconds: float = 30) -> None:
+    """Until the pods' links are gone (if asked for) and the agent has had nothing to compute for 10 ms."""
+    deadline, before = time.monotonic() + seconds, -1
+    while True:
+        left = [name for _, name in socket.if_nameindex() if name.startswith(("cali", "veth"))]
+        now = computed(pid)
+        if now == before and not (gone and left):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the agent does not come to rest; links that are left: {left}")
+        before = now
+        time.sleep(0.01)
 
 
-def settle(what: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.1)
+def computed(pid: int) -> int:
+    """Nanoseconds on a processor, of all its threads."""
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # it ended
+            total += int((thread / "schedstat").read_text().split()[0])
+    return total
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ from felixlite.threads import Threads
 log = logging.getLogger("felixlite")
 
 STORE_PAUSE = 2.0
-SWITCH_INTERVAL = 0.0005  # seconds: a thread that wires a pod must not wait 5 ms whenever another one computes
+SWITCH_INTERVAL = 0.0001  # seconds: a thread that wires a pod must not wait 5 ms whenever another one computes
 IPAM_NAMES = {Tunnel.IPIP: "ipip", Tunnel.VXLAN: "vxlan", Tunnel.VXLAN_V6: "vxlan6"}
 # the tables that admit a tunnel's packets: while one of them fails, nothing new is said to be accepted
 RECEIVING = frozenset({"policy/4", "policy/6", "links", "addresses", "ipip ends", "classifiers"})
@@ -433,6 +433,7 @@ class Agent:
         yield from of_reads(self.routes.reads, self.routes.read_seconds)
         yield from self.answers.samples()
         yield from self.timings.samples()
+        yield from self.cni.stages.samples()
         yield from carriers.samples(self.reconciler.tables)
         if self.controllers and self.controllers.leads:
             yield from self.controllers.samples()

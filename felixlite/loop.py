@@ -195,7 +195,7 @@ class Loop:
                 self.reconciler.distrust(message.table)
         if came_up := links_that_came_up(before.links, changes):
             self.reconciler.came_up(came_up)
-        elif any(isinstance(change, Put) and change.kind == "link_addresses" for change in changes):
+        elif any(isinstance(change, Put) and change.kind in ("links", "link_addresses") for change in changes):
             self.reconciler.retry()  # a gateway may be in reach now
         with collector.paused():
             self.planned = self.planner(self.snapshot, began)

@@ -26,6 +26,7 @@ class LinkState:
     mtu: int
     mac: str
     master: str = ""
+    on: bool = True  # administratively up, whether or not there is a carrier
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +223,10 @@ class _Draft:
 
 
 def links_that_came_up(before: Mapping[str, LinkState], changes: Iterable[Change]) -> set[str]:
-    """The links that are up at some time during the changes and were not, or not the same ones, just before.
+    """The links that are switched on at some time during the changes and were not, or not the same ones, just before.
 
-    One that goes down and up again within a burst counts: the kernel has dropped what was on it.
+    One that goes off and on again within a burst counts: the kernel has dropped what was on it.  A carrier that goes
+    costs nothing but the neighbours that were learned (net/core/neighbour.c, neigh_carrier_down), and comes with every pod.
     """
     now: dict[str, LinkState | None] = {}
     found: set[str] = set()
@@ -241,7 +243,7 @@ def links_that_came_up(before: Mapping[str, LinkState], changes: Iterable[Change
                 continue
         for name, link in told.items():
             old = now[name] if name in now else before.get(name)
-            if link.up and (old is None or not old.up or old.index != link.index):
+            if link.on and (old is None or not old.on or old.index != link.index):
                 found.add(name)
             now[name] = link
     return found

@@ -1,43 +1,49 @@
-"""ADD, DEL, CHECK and GC: from a well-formed request to a wired pod, and back. The order of steps is the safety.
+"""ADD, DEL and CHECK: from a well-formed request to a wired pod, and back. The order of steps is the safety.
 
-ADD: address and WorkloadEndpoint in one transaction; the pair; then the core is told and asked, and only when chains and
-route are in the kernel the runtime gets its answer.  What fails undoes what was made; if even that fails a note says
-what is owed.  DEL: the store, then the core, then the answer; the kernel takes 20 ms to unregister a veth, so that is
-done behind the answer's back, but before anything else happens under the same name.
+ADD: address and WorkloadEndpoint in one transaction, and meanwhile the pair, which needs to know neither; then the core
+is told, and only when chains and route are in the kernel the runtime gets its answer.  What fails undoes what was made;
+if even that fails a note says what is owed.  DEL: the store, then the core, then the answer; the kernel takes 20 ms to
+unregister a veth, so that is done behind the answer's back, but before anything else happens under the same name.
+GC is garbage.py's.
 
 One lock for each host interface: whatever comes for one pod comes one after the other, different pods do not wait.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from felixlite.addresses import Prefix
 from felixlite.cni import pods, result, wiring
 from felixlite.cni.core import Core, concerns, unsettled, wait_for
+from felixlite.cni.early import Early
 from felixlite.cni.errors import CniError, Code
+from felixlite.cni.garbage import Garbage, container_of
 from felixlite.cni.locks import Locks
-from felixlite.cni.names import handle_id, is_interface_name
+from felixlite.cni.looking import PodEnd, first_wrong
 from felixlite.cni.notes import Notes
 from felixlite.cni.plan import NO_UPLINK_MTU
+from felixlite.cni.refusals import store_errors
 from felixlite.cni.removals import Removals
 from felixlite.cni.request import Request
 from felixlite.cni.request import parse as parse_request
+from felixlite.cni.stages import Stopwatch
 from felixlite.datastore.store import Document, Entry, Key, Store, Write
-from felixlite.errors import Conflict, Denied, FelixliteError, StoreError, Unreachable
+from felixlite.errors import Conflict, FelixliteError
 from felixlite.ipam import assign as choice
 from felixlite.ipam.assign import Assigned
 from felixlite.ipam.store import Ipam
 from felixlite.model.inside import Workload
 from felixlite.model.parse import parse
-from felixlite.snapshot import Change, Gone, Put
+from felixlite.snapshot import Change, Gone, LinkState, Put
 
 ADD_PATIENCE: Final = 30.0
 DEL_PATIENCE: Final = 5.0
 PAUSE: Final = 0.05
+PAIRS_AT_ONCE: Final = 8
 LOST: Final = 10  # comparisons lost in a row before we give up
 
 
@@ -48,6 +54,7 @@ class Asked:
     request: Request
     data: bytes  # as the plugin sent it: what a note keeps
     netns: int | None = None  # the descriptor that the plugin opened for us
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
 
 class Attachments:
@@ -55,6 +62,8 @@ class Attachments:
         self.store, self.ipam, self.core, self.node, self.notes = store, ipam, core, node, notes
         self.locks = Locks()
         self.removals = Removals()
+        self.pairs = ThreadPoolExecutor(PAIRS_AT_ONCE, "cni-pair")
+        self.garbage = Garbage(store, ipam, node, self.locks, self.removals, self._tell_gone)
 
     # -- ADD
 
@@ -65,17 +74,32 @@ class Attachments:
         with wiring.pod_namespace(request.netns, asked.netns) as namespace, self.locks.held(who.host_interface):
             self.notes.forget(request)
             self.removals.wait(who.host_interface)
+            asked.stopwatch.lap("begin")
             wanted = self._wanted(request, who)
-            assigned, workload = self._assign(request, who, wanted)
+            asked.stopwatch.lap("pod")
+            pod = self._pod_end(request, wanted)
+            pairs = Early(self.pairs, who.host_interface, namespace, pod)
             try:
-                self._tell(who, assigned.also, Put("local_workloads", _key(workload), workload))
-                made = self._wire(request, who, wanted, assigned, namespace)
-                self._await(workload, made)
+                assigned, workload = self._assign(request, who, wanted, pairs)
+            except BaseException:
+                if pairs.drop():
+                    self.removals.start(who.host_interface, lambda: None)
+                raise
+            asked.stopwatch.lap("assign")
+            try:
+                elsewhere = wiring.Elsewhere(self._forget_link, self.removals.wait_for_all)
+                with pairs.get(assigned.addresses, elsewhere) as pair:
+                    link = pair.link(pod.mtu)
+                    told = self._tell(who, assigned.also, workload, link)
+                    wiring.furnish(pair, replace(pod, addresses=assigned.addresses))
+                asked.stopwatch.lap("wire")
+                self._await(workload, told)
+                asked.stopwatch.lap("rows")
             except BaseException:
                 if not assigned.existed:
                     self._undo(asked, who)
                 raise
-        return result.result(request, made)
+        return result.result(request, result.Attached(link, pod.mac, assigned.addresses))
 
     def _must_be_ready(self) -> None:
         code, why = self.core.state()
@@ -86,13 +110,14 @@ class Attachments:
         pod = namespace = None
         if who.is_kubernetes and self.core.has_namespace(who.namespace):
             keys = [Key("Pod", who.pod, who.namespace), Key("Namespace", who.namespace)]
-            with _store_errors("reading the pod"):
+            with store_errors("reading the pod"):
                 pod, namespace = (entry.document if entry else None for entry in self.store.read(keys))
         if namespace and not pod:
             raise CniError(Code.UNKNOWN_CONTAINER, f"there is no pod {who.namespace}/{who.pod} any more")
         return pods.wants(request, who, pod, namespace)
 
-    def _assign(self, request: Request, who: pods.Whose, wanted: pods.Wants) -> tuple[Assigned, Workload]:
+    def _assign(self, request: Request, who: pods.Whose, wanted: pods.Wants, pairs: Early) -> tuple[Assigned, Workload]:
+        """The pair is made while the store writes: nothing else is computed here then."""
         attributes = {"node": self.node, "namespace": who.namespace, "pod": who.pod}
         ask = choice.Request(
             request.handle,
@@ -109,9 +134,10 @@ class Attachments:
         def endpoint(addresses: tuple[Prefix, ...]) -> Sequence[Write]:
             nonlocal document
             document = pods.endpoint_document(who, request, wanted, addresses)
+            pairs.begin(addresses)
             return [Write(who.endpoint, document, revision)]
 
-        with _store_errors("assigning an address"):
+        with store_errors("assigning an address"):
             revision: str | None = None  # mostly there is none: found out by the comparison, not by a read
             for attempt in range(LOST):
                 try:
@@ -124,33 +150,31 @@ class Attachments:
                     revision = there.revision if there else None
         raise AssertionError("the last attempt raised")
 
-    def _wire(
-        self, request: Request, who: pods.Whose, wanted: pods.Wants, assigned: Assigned, namespace: int
-    ) -> result.Attached:
+    def _pod_end(self, request: Request, wanted: pods.Wants) -> PodEnd:
+        """Before it has addresses."""
         mtu = int(request.config.get("mtu") or 0) or self.core.mtu() or NO_UPLINK_MTU
-        pod = _pod_end(request, wanted.mac, mtu, assigned.addresses)
-        link = wiring.attach(
-            who.host_interface, namespace, pod, wiring.Elsewhere(self._forget_link, self.removals.wait_for_all)
-        )
-        return result.Attached(link, wanted.mac, assigned.addresses)
+        return _pod_end(request, wanted.mac, mtu, ())
 
     def _forget_link(self, name: str) -> None:
         """An older pair of ours goes: what stood on it went with it, and the core must know before the new one is there."""
         wait_for(self.core.submit([Gone("links", name)]), DEL_PATIENCE)
 
-    def _tell(self, who: pods.Whose, written: Sequence[Entry | None], change: Change) -> "Future[Any]":
-        """The core hears of it at once, and policy is written while we wire. `written` ends with the WorkloadEndpoint."""
+    def _tell(
+        self, who: pods.Whose, written: Sequence[Entry | None], workload: Workload, link: LinkState
+    ) -> "Future[Any]":
+        """The core hears of pod and link at once: one round for its chains and its route. `written` ends with the
+        WorkloadEndpoint."""
         entry = written[-1] if written else None
-        return self.core.ahead(who.endpoint, entry.revision if entry else None, lambda: self.core.submit([change]))
+        changes: list[Change] = [Put("local_workloads", _key(workload), workload), Put("links", link.name, link)]
+        return self.core.ahead(who.endpoint, entry.revision if entry else None, lambda: self.core.submit(changes))
 
-    def _await(self, workload: Workload, made: result.Attached) -> None:
+    def _await(self, workload: Workload, told: "Future[Any]") -> None:
         """Until the rows of the workload are in the kernel, or it is clear that they do not get there."""
         deadline = time.monotonic() + ADD_PATIENCE
-        changes: list[Change] = [Put("links", made.link.name, made.link)]
         problem = ""
         while True:
             try:
-                problem = unsettled(wait_for(self.core.submit(changes), deadline - time.monotonic()), workload)
+                problem = unsettled(wait_for(told, deadline - time.monotonic()), workload)
             except CniError as late:
                 raise CniError(late.code, late.message, problem or late.details) from None
             if not problem:
@@ -158,7 +182,7 @@ class Attachments:
             if time.monotonic() + PAUSE > deadline:
                 raise CniError(Code.TRY_AGAIN_LATER, "the pod's rows do not get into the kernel", problem)
             time.sleep(PAUSE)
-            changes = []
+            told = self.core.submit([])
 
     def _undo(self, asked: Asked, who: pods.Whose) -> None:
         """Nothing of a failed ADD stays; what cannot be undone now is owed."""
@@ -196,7 +220,7 @@ class Attachments:
         """Addresses and WorkloadEndpoint. False when the name belongs to a younger sandbox: then only the addresses."""
         for attempt in range(LOST):
             entry = self.store.get(who.endpoint)
-            is_ours = entry is None or _container(entry) == request.container
+            is_ours = entry is None or container_of(entry) == request.container
             writes = [Write(entry.key, None, entry.revision)] if entry and is_ours else []
             try:
                 self.ipam.release_handle(request.handle, writes)
@@ -223,6 +247,11 @@ class Attachments:
                 continue
             self.delete(Asked(request, data), owed=True)
 
+    # -- GC
+
+    def collect(self, asked: Asked) -> None:
+        self.garbage.collect(asked.request)
+
     # -- CHECK
 
     def check(self, asked: Asked) -> None:
@@ -231,15 +260,15 @@ class Attachments:
         self._must_be_ready()
         expected = result.addresses_of(request)
         with wiring.pod_namespace(request.netns, asked.netns) as namespace, self.locks.held(who.host_interface):
-            with _store_errors("reading the workload endpoint"):
+            with store_errors("reading the workload endpoint"):
                 entry = self.store.get(who.endpoint)
-            if entry is None or _container(entry) != request.container:
+            if entry is None or container_of(entry) != request.container:
                 raise CniError(Code.NOT_AS_ADDED, f"there is no {who.endpoint} for this container")
             workload = parse(entry.document).inside()
             if missing := [str(a) for a in expected if a not in workload.addresses]:
                 raise CniError(Code.NOT_AS_ADDED, f"address {missing[0]} is not assigned to this container")
             pod = _pod_end(request, workload.mac or "", 0, workload.addresses)
-            wrong = wiring.first_wrong(who.host_interface, namespace, pod) or self._first_difference(workload)
+            wrong = first_wrong(who.host_interface, namespace, pod) or self._first_difference(workload)
         if wrong:
             raise CniError(Code.NOT_AS_ADDED, wrong)
 
@@ -250,77 +279,15 @@ class Attachments:
                     return f"{table}: {key} is {before or 'missing'} and not {after}"
         return ""
 
-    # -- GC
 
-    def collect(self, asked: Asked) -> None:
-        """Free exactly the attachments of this network on this node that are not listed as valid; and host ends of ours
-        that no endpoint of any network stands behind."""
-        request = asked.request
-        valid = _valid_attachments(request)
-        failed: list[str] = []
-        with _store_errors("listing the workload endpoints"):
-            entries = self.store.list("WorkloadEndpoint").entries
-        for entry in entries:
-            spec = entry.document.get("spec") or {}
-            attachment = (_container(entry), str(spec.get("endpoint", "")))
-            if spec.get("node") == self.node and attachment not in valid:
-                failed += self._collect_one(request, entry, *attachment)
-        with _store_errors("looking for links that are left over"):
-            failed += self._sweep()
-        if failed:
-            raise CniError(Code.FAILED, f"{len(failed)} attachments could not be freed", "; ".join(failed))
-
-    def _collect_one(self, request: Request, entry: Entry, container: str, interface: str) -> list[str]:
-        handle = handle_id(request.network, container, interface)
-        link = str((entry.document.get("spec") or {}).get("interfaceName", ""))
-        with self.locks.held(link):
-            try:
-                now = self.store.get(entry.key)
-                if now is None or now.revision != entry.revision or not self.ipam.held(handle):
-                    return []  # changed meanwhile, or another network's
-                self.ipam.release_handle(handle, [Write(now.key, None, now.revision)])
-                self._tell_gone(entry.key)
-                wiring.detach(link)
-            except (FelixliteError, OSError) as error:
-                return [f"{entry.key}: {error}"]
-        return []
-
-    def _sweep(self) -> list[str]:
-        """The endpoint is written before its link is made and removed before it: a link without one is left over.
-
-        Asked again under the lock of the name, so that no ADD under that name is on its way.
-        """
-        failed = []
-        ends = [link.name for link in wiring.host_ends() if is_interface_name(link.name)]
-        known = self._host_interfaces()
-        for name in (name for name in ends if name not in known):
-            with self.locks.held(name):
-                self.removals.wait(name)
-                try:
-                    if name not in self._host_interfaces():
-                        wiring.detach(name)
-                except (FelixliteError, OSError) as error:
-                    failed.append(f"{name}: {error}")
-        return failed
-
-    def _host_interfaces(self) -> set[str]:
-        """Of all the endpoints of this node."""
-        specs = (entry.document.get("spec") or {} for entry in self.store.list("WorkloadEndpoint").entries)
-        return {str(spec.get("interfaceName")) for spec in specs if spec.get("node") == self.node}
-
-
-def _pod_end(request: Request, mac: str, mtu: int, addresses: Sequence[Prefix]) -> wiring.PodEnd:
+def _pod_end(request: Request, mac: str, mtu: int, addresses: Sequence[Prefix]) -> PodEnd:
     settings: Mapping[str, Any] = request.config.get("container_settings") or {}
     forwards = settings.get("allow_ip_forwarding") is True
-    return wiring.PodEnd(request.interface, mac, mtu, addresses, result.wants_default_routes(request), forwards)
+    return PodEnd(request.interface, mac, mtu, addresses, result.wants_default_routes(request), forwards)
 
 
 def _key(workload: Workload) -> tuple[str, str]:
     return workload.namespace, workload.name
-
-
-def _container(entry: Entry) -> str:
-    return str((entry.document.get("spec") or {}).get("containerID", ""))
 
 
 def _detach_inside(asked: Asked) -> None:
@@ -328,29 +295,3 @@ def _detach_inside(asked: Asked) -> None:
         return
     with suppress(CniError, OSError), wiring.pod_namespace(asked.request.netns, asked.netns) as namespace:
         wiring.detach_inside(namespace, asked.request.interface)
-
-
-def _valid_attachments(request: Request) -> set[tuple[str, str]]:
-    given = request.config.get("cni.dev/valid-attachments")
-    if not isinstance(given, list) or not all(isinstance(a, dict) and a.get("containerID") for a in given):
-        raise CniError(
-            Code.INVALID_CONFIG, "cni.dev/valid-attachments: must be a list of {containerID, ifname}", repr(given)
-        )
-    return {(str(a["containerID"]), str(a.get("ifname", ""))) for a in given}
-
-
-@contextmanager
-def _store_errors(doing: str) -> Iterator[None]:
-    """The store's and IPAM's refusals in the codes of the specification."""
-    try:
-        yield
-    except (Unreachable, Conflict) as error:
-        raise CniError(Code.TRY_AGAIN_LATER, f"{doing}: try again later", str(error)) from None
-    except choice.Exhausted as error:
-        raise CniError(Code.TRY_AGAIN_LATER, f"{doing}: no address is free", str(error)) from None
-    except Denied as error:
-        raise CniError(Code.IO_FAILURE, f"{doing}: the store refuses", str(error)) from None
-    except (choice.NoPool, choice.Taken) as error:
-        raise CniError(Code.INVALID_CONFIG, f"{doing} failed", str(error)) from None
-    except StoreError as error:
-        raise CniError(Code.FAILED, f"{doing} failed", str(error)) from None

@@ -24,6 +24,7 @@ from felixlite.cni import request as requests
 from felixlite.cni import result
 from felixlite.cni.attachments import Asked, Attachments
 from felixlite.cni.errors import CniError, Code
+from felixlite.cni.stages import Stages, Stopwatch
 from felixlite.errors import FelixliteError
 
 WORKERS: Final = 8
@@ -47,7 +48,8 @@ class Server:
         self.workers = workers
         self._listening = listening
         self._listening.listen(BACKLOG)
-        self._queue: queue.Queue[socket.socket | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[tuple[socket.socket, Stopwatch] | None] = queue.Queue(QUEUE)
+        self.stages = Stages()
         self._stopped = threading.Event()
         self._verbs: dict[str, Callable[[Asked], Answer]] = {
             "ADD": attachments.add,
@@ -80,6 +82,7 @@ class Server:
         while not self._stopped.is_set():
             try:
                 caller, _ = self._listening.accept()
+                stopwatch = Stopwatch()
             except OSError:
                 if self._stopped.is_set():
                     break
@@ -88,13 +91,15 @@ class Server:
             with suppress(OSError):
                 caller.settimeout(READ_PATIENCE)
                 caller.send(GREETING)
-            self._queue.put(caller)
+            self._queue.put((caller, stopwatch))
         self._listening.close()
 
     def work(self) -> None:
-        while (caller := self._queue.get()) is not None:
+        while (item := self._queue.get()) is not None:
+            caller, stopwatch = item
+            stopwatch.lap("queue")
             with caller, suppress(OSError):  # the caller went away
-                self._serve(caller)
+                self._serve(caller, stopwatch)
 
     def work_off_notes(self) -> None:
         while not self._stopped.is_set():
@@ -104,22 +109,25 @@ class Server:
 
     # -- one request
 
-    def _serve(self, caller: socket.socket) -> None:
+    def _serve(self, caller: socket.socket, stopwatch: Stopwatch) -> None:
         data, descriptors = _received(caller)
         try:
             if _hung_up(caller):  # killed or out of patience while it waited in the queue
                 return
-            failed, text = self.answer(data, descriptors[0] if descriptors else None)
+            failed, text = self.answer(data, descriptors[0] if descriptors else None, stopwatch)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         caller.sendall((b"1" if failed else b"0") + text)
+        stopwatch.lap("answer")
+        if not failed and "rows" in stopwatch.laps:
+            self.stages.add(stopwatch)
 
-    def answer(self, data: bytes, netns: int | None = None) -> tuple[bool, bytes]:
+    def answer(self, data: bytes, netns: int | None = None, stopwatch: Stopwatch | None = None) -> tuple[bool, bytes]:
         """Whether the plugin has to fail, and what it has to print."""
         try:
             request = requests.parse(data)
-            answer = self._verbs[request.command](Asked(request, data, netns))
+            answer = self._verbs[request.command](Asked(request, data, netns, stopwatch or Stopwatch()))
         except CniError as problem:
             return True, _refusal(data, problem)
         except FelixliteError as error:

@@ -1,8 +1,9 @@
 """The veth pair of a pod, made and removed by netlink: no process is started, no file is left behind.
 
-An ADD costs two messages to the kernel's host side and one batch inside the pod: both ends are born where they belong,
+An ADD costs one message to the kernel's host side and one batch inside the pod: both ends are born where they belong,
 with names, indexes, hardware addresses and MTU of our choice, so that nothing has to be asked back before addresses,
-routes and neighbours can be put on them.  What the host wants on its end besides (routes, sysctls, neighbours) is
+routes and neighbours can be put on them.  The pair needs no address, so it is made while the store is still writing
+that down (`begin`); `furnish` does the rest.  What the host wants on its end besides (routes, sysctls, neighbours) is
 plan.py's and the tables' affair.
 
 A link on the host is ours when it is a veth with our MAC; nothing else is ever removed or taken over.
@@ -15,19 +16,20 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv6Interface, ip_interface
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from felixlite.addresses import Address, Prefix
 from felixlite.cni.errors import CniError, Code
+from felixlite.cni.looking import PodEnd, seen
 from felixlite.cni.names import EVERYTHING, EVERYTHING_6, GATEWAY, GATEWAY_6, HOST_MAC
 from felixlite.kernel import messages
 from felixlite.kernel.messages import VethEnd
 from felixlite.kernel.namespaces import visiting
-from felixlite.kernel.netlink import Message, Refused, Socket, attribute, attributes, each, u32
+from felixlite.kernel.netlink import Message, Refused, Socket, attribute, u32
 from felixlite.kernel.sysctls import ROOT
 from felixlite.snapshot import LinkState
 
@@ -49,31 +51,6 @@ class Elsewhere:
 
     forget: Callable[[str], None] = lambda _name: None  # a pair of ours had to go first, and what stood on it
     let_go: Callable[[], bool] = lambda: False  # wait for removals that are under way; were there any?
-
-
-@dataclass(frozen=True, slots=True)
-class PodEnd:
-    name: str
-    mac: str
-    mtu: int
-    addresses: Sequence[Prefix]
-    default_routes: bool = True
-    forwards: bool = False  # ip_forward inside the pod
-
-
-@dataclass(frozen=True, slots=True)
-class SeenLink:
-    index: int
-    kind: str
-    name: str
-    mac: str
-    mtu: int
-    up: bool
-    peer: int  # the index of a veth's other end
-
-    @property
-    def is_ours(self) -> bool:
-        return self.kind == "veth" and self.mac == HOST_MAC
 
 
 @contextmanager
@@ -103,33 +80,64 @@ def _must_be_a_namespace(descriptor: int, path: str) -> None:
 # -- making
 
 
-def attach(host_name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> LinkState:
-    """Wire the pod. What an earlier try left is taken over; on an error nothing of ours is left."""
-    with Socket() as host, _inside(namespace, pod) as inside:
-        here, there = _made(host, host_name, inside, namespace, pod, elsewhere)
-        try:
-            inside.do(*_pod_messages(there, pod))
-            _wait_until_local(inside, pod)
-        except OSError as error:
-            with suppress(OSError):
-                host.do(messages.delete_link(host_name))
-            raise _failed(pod.name, error) from error
-    return LinkState(host_name, here, "veth", up=True, mtu=pod.mtu, mac=HOST_MAC)
+class Pair:
+    """Both ends are where they belong, the host's is up; the pod's has no address yet. To be closed."""
+
+    def __init__(self, name: str, index: int, pod_index: int, inside: Socket) -> None:
+        self.name, self.index, self.pod_index, self.inside = name, index, pod_index, inside
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.inside.close()
+
+    def link(self, mtu: int) -> LinkState:
+        """The host's end, as the kernel tells it when it is made. Its carrier comes when the pod's end is set up."""
+        return LinkState(self.name, self.index, "veth", up=False, mtu=mtu, mac=HOST_MAC)
 
 
-@contextmanager
-def _inside(namespace: int, pod: PodEnd) -> Iterator[Socket]:
+def begin(name: str, namespace: int, pod: PodEnd) -> Pair | None:
+    """The pair, if nothing is in the way. None: something has a name; `make` finds out what it is."""
+    with ExitStack() as stack, Socket() as host:
+        inside = stack.enter_context(_inside(namespace, pod))
+        index = _tried(host, name, namespace, pod)
+        if index is None:
+            return None
+        stack.pop_all()
+        return Pair(name, index, index, inside)
+
+
+def make(name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> Pair:
+    """The pair. What an earlier try left is taken over, what an older pod of that name left goes."""
+    with ExitStack() as stack, Socket() as host:
+        inside = stack.enter_context(_inside(namespace, pod))
+        ends = _made(host, name, inside, namespace, pod, elsewhere)
+        stack.pop_all()
+        return Pair(name, *ends, inside)
+
+
+def furnish(pair: Pair, pod: PodEnd) -> None:
+    """Addresses, routes and neighbours on the pod's end, and up it goes. On an error nothing of the pair is left."""
+    try:
+        pair.inside.do(*_pod_messages(pair.pod_index, pod))
+        _wait_until_local(pair.inside, pod)
+    except OSError as error:
+        with suppress(OSError), Socket() as host:
+            host.do(messages.delete_link(pair.name))
+        raise _failed(pod.name, error) from error
+
+
+def _inside(namespace: int, pod: PodEnd) -> Socket:
     """A socket in the pod's namespace; on the way in, the settings that a visit is needed for."""
     try:
         with visiting(namespace):
-            socket = Socket()
             _set(ROOT / "net/ipv4/ip_forward", pod.forwards)
-            if any(address.family == 6 for address in pod.addresses):
+            if 6 in pod.families:
                 _prepare_ipv6(pod)
+            return Socket()
     except OSError as error:
         raise _failed(pod.name, error) from error
-    with socket:
-        yield socket
 
 
 def _set(path: Path, value: bool) -> None:
@@ -147,36 +155,39 @@ def _prepare_ipv6(pod: PodEnd) -> None:
     _set(root / "all/forwarding", pod.forwards)
 
 
+def _tried(host: Socket, name: str, namespace: int, pod: PodEnd) -> int | None:
+    """The pair, host end up; answers the index of both ends. None when a name is taken."""
+    index = random.randrange(1 << 16, 1 << 30)  # noqa: S311  not a secret
+    ends = (
+        VethEnd(name, index, pod.mtu, HOST_MAC, up=6 not in pod.families),
+        VethEnd(pod.name, index, pod.mtu, pod.mac, namespace),
+    )
+    refused = host.send([messages.new_veth(*ends), *(_host_messages(index, pod) if 6 in pod.families else [])])
+    if not refused:
+        return index
+    if 0 not in refused:  # made, but it did not come up
+        host.do(messages.delete_link(index))
+    problem = refused[min(refused)]
+    if problem.number not in (errno.EEXIST, errno.EBUSY):
+        raise _failed(pod.name, problem)
+    return None
+
+
 def _made(
     host: Socket, name: str, inside: Socket, namespace: int, pod: PodEnd, elsewhere: Elsewhere
 ) -> tuple[int, int]:
-    """The pair, host end up; answers the indexes of both ends."""
-    needs_gateway = any(address.family == 6 for address in pod.addresses)
+    """The indexes of the host's end and of the pod's."""
     for _ in range(8):
-        index = random.randrange(1 << 16, 1 << 30)  # noqa: S311  not a secret
-        ends = (
-            VethEnd(name, index, pod.mtu, HOST_MAC, up=not needs_gateway),
-            VethEnd(pod.name, index, pod.mtu, pod.mac, namespace),
-        )
-        more = _host_messages(index, pod) if needs_gateway else []
-        refused = host.send([messages.new_veth(*ends), *more])
-        if not refused:
+        if index := _tried(host, name, namespace, pod):
             return index, index
-        if 0 not in refused:  # made, but it did not come up
-            host.do(messages.delete_link(index))
-        problem = refused[min(refused)]
-        if problem.number not in (errno.EEXIST, errno.EBUSY):
-            raise _failed(pod.name, problem)
         if taken_over := _taken_over(host, name, inside, pod, elsewhere):
             return taken_over
     raise CniError(Code.FAILED, f"{name} could not be made", "its name was taken again and again")
 
 
-def _host_messages(link: int | str, pod: PodEnd) -> list[Message]:
-    wanted = [messages.set_link(link, up=True)]
-    if isinstance(link, int) and any(address.family == 6 for address in pod.addresses):
-        wanted.insert(0, messages.set_address(link, _HOST_SIDE_GATEWAY))
-    return wanted
+def _host_messages(index: int, pod: PodEnd) -> list[Message]:
+    up = messages.set_link(index, up=True)
+    return [messages.set_address(index, _HOST_SIDE_GATEWAY), up] if 6 in pod.families else [up]
 
 
 def _taken_over(host: Socket, name: str, inside: Socket, pod: PodEnd, elsewhere: Elsewhere) -> tuple[int, int] | None:
@@ -203,10 +214,9 @@ def _taken_over(host: Socket, name: str, inside: Socket, pod: PodEnd, elsewhere:
 
 
 def _pod_messages(index: int, pod: PodEnd) -> list[Message]:
-    families = sorted({address.family for address in pod.addresses})
     found = [messages.set_link(index, up=True)]
     found += [messages.set_address(index, ip_interface(str(address))) for address in pod.addresses]
-    for family in families:
+    for family in sorted(pod.families):
         gateway: Address = GATEWAY if family == 4 else GATEWAY_6
         found.append(messages.set_neighbour(index, gateway, HOST_MAC))
         if family == 4:
@@ -265,122 +275,3 @@ def detach_inside(namespace: int, interface: str) -> None:
     """Remove the pair by the pod's end, for when nobody can say what the host's end is called."""
     with Socket(namespace) as inside:
         inside.do(messages.delete_link(interface), ignore=(errno.ENODEV,))
-
-
-# -- looking
-
-
-def seen(socket: Socket, link: int | str) -> SeenLink | None:
-    try:
-        data = socket.get(*messages.get_link(link))
-    except Refused as error:
-        if error.number == errno.ENODEV:
-            return None
-        raise
-    return _link(data)
-
-
-def _link(data: bytes, start: int = 0, end: int | None = None) -> SeenLink:
-    _, _, index, flags, _ = _IFINFO.unpack_from(data, start)
-    found = attributes(data, start + 16, end)
-    kind = attributes(found.get(18, b"")).get(1, b"")
-
-    def number(of: int) -> int:
-        return int(struct.unpack("=I", found[of])[0]) if of in found else 0
-
-    return SeenLink(
-        index,
-        kind.rstrip(b"\0").decode(),
-        found.get(3, b"").rstrip(b"\0").decode(),
-        found.get(1, b"").hex(":"),
-        number(4),
-        bool(flags & messages.IFF_UP),
-        number(5),
-    )
-
-
-def host_ends() -> list[SeenLink]:
-    """All links of this host that are ends made by us."""
-    with Socket() as host:
-        rows = host.dump(messages.GET_LINK, _IFINFO.pack(0, 0, 0, 0, 0) + b"\x08\x00\x1d\x00\x08\x00\x00\x00")
-    links = (
-        _link(data, start, end) for data in rows for kind, _, _, start, end in each(data) if kind == messages.NEW_LINK
-    )
-    return [link for link in links if link.is_ours]
-
-
-def first_wrong(host_name: str, namespace: int, pod: PodEnd) -> str:
-    """What is not as an ADD left it, inside the pod and on the pair; "" if nothing."""
-    with Socket() as host, Socket(namespace) as inside:
-        ours, theirs = seen(host, host_name), seen(inside, pod.name)
-        if theirs is None:
-            return f"interface {pod.name} is missing in the pod"
-        if ours is None:
-            return f"the host's end {host_name} is missing"
-        if (ours.peer, theirs.peer) != (theirs.index, ours.index):
-            return f"interface {pod.name} in the pod is not the other end of {host_name}"
-        if theirs.mac != pod.mac:
-            return f"interface {pod.name} has the hardware address {theirs.mac} and not {pod.mac}"
-        if not theirs.up:
-            return f"interface {pod.name} is down"
-        if not ours.up:
-            return f"the host's end {host_name} is down"
-        return _first_missing(inside, theirs.index, pod)
-
-
-def _first_missing(inside: Socket, index: int, pod: PodEnd) -> str:
-    addresses = _addresses(inside, index)
-    for address in pod.addresses:
-        if address not in addresses:
-            return f"address {address} is missing on {pod.name}"
-    routes, neighbours = _routes(inside, index), _neighbours(inside, index)
-    for family in sorted({address.family for address in pod.addresses}):
-        gateway: Address = GATEWAY if family == 4 else GATEWAY_6
-        if family == 4 and (Prefix.host(GATEWAY), None) not in routes:
-            return f"route {GATEWAY} dev {pod.name} is missing in the pod"
-        if pod.default_routes and (EVERYTHING if family == 4 else EVERYTHING_6, gateway) not in routes:
-            return f"route default via {gateway} is missing in the pod"
-        if neighbours.get(gateway) != HOST_MAC:
-            return f"neighbour {gateway} lladdr {HOST_MAC} is missing in the pod"
-    return ""
-
-
-def _rows(socket: Socket, kind: int, answer: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
-    for data in socket.dump(kind, body):
-        for found, _, _, start, end in each(data):
-            if found == answer:
-                yield data, start, end
-
-
-def _addresses(inside: Socket, index: int) -> set[Prefix]:
-    found = set()
-    for data, start, end in _rows(inside, messages.GET_ADDRESS, messages.NEW_ADDRESS, bytes(8)):
-        _, length, _, _, link = struct.unpack_from("=BBBBi", data, start)
-        values = attributes(data, start + 8, end)
-        if link == index:
-            found.add(Prefix(values.get(2) or values[1], length))
-    return found
-
-
-def _routes(inside: Socket, index: int) -> set[tuple[Prefix, Address | None]]:
-    found = set()
-    for family, width in ((2, 4), (10, 16)):
-        request = _RTMSG.pack(family, 0, 0, 0, 254, 0, 0, 0, 0)
-        for data, start, end in _rows(inside, messages.GET_ROUTE, messages.NEW_ROUTE, request):
-            head = _RTMSG.unpack_from(data, start)
-            values = attributes(data, start + 12, end)
-            if values.get(4) == struct.pack("=I", index):
-                gateway = ip_address(values[5]) if 5 in values else None
-                found.add((Prefix(values.get(1, bytes(width)), head[1]), gateway))
-    return found
-
-
-def _neighbours(inside: Socket, index: int) -> dict[Address, str]:
-    found: dict[Address, str] = {}
-    for family in (2, 10):
-        request = _NDMSG.pack(family, 0, 0, 0, 0)
-        for data, start, end in _rows(inside, messages.GET_NEIGHBOUR, messages.NEW_NEIGHBOUR, request):
-            values = attributes(data, start + 12, end)
-            if _NDMSG.unpack_from(data, start)[1] == index and 2 in values:
-                found[ip_address(values[1])] = values[2].hex(":")
-    return found

@@ -95,6 +95,8 @@ class Picture:
             return
         self.links[index] = link
         if before is not None:
+            if self.adopts(name) and replace(before.state, up=link.state.up) == link.state:
+                return  # the carrier of a pod's end: nothing is decided by it
             if _settings(before) != _settings(link) and (name in self.ours or self.adopts(before.state.name)):
                 news.touched.add("links")
             if before.state.name != name:
@@ -150,7 +152,7 @@ class Picture:
 def _settings(link: seen.SeenLink) -> tuple[object, ...]:
     """What a row of the table of links may speak of. A carrier comes and goes by itself: with every pod, several times."""
     state = link.state
-    return state.name, state.kind, state.mtu, state.mac, link.switched_on, link.vxlan
+    return state.name, state.kind, state.mtu, state.mac, state.on, link.vxlan
 
 
 class Events:

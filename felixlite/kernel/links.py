@@ -166,7 +166,7 @@ def _row(link: seen.SeenLink, wanted: Link | None, names: Mapping[int, str]) -> 
     return Link(
         # a kind that we never make equals no wanted row, and that is what is asked
         cast("Kind", "adopt" if adopted else state.kind),
-        link.switched_on,
+        state.on,
         state.mtu if wanted is None or wanted.mtu is not None else None,
         state.mac if wanted is None or wanted.mac is not None else None,
         Vxlan(vxlan.vni, vxlan.port, vxlan.local, names.get(vxlan.parent, ""))

@@ -27,7 +27,6 @@ class SeenVxlan:
 @dataclass(frozen=True, slots=True)
 class SeenLink:
     state: LinkState
-    switched_on: bool  # administratively up, carrier or not
     master: int  # index, 0 for none
     vxlan: SeenVxlan | None = None
 
@@ -46,8 +45,9 @@ def link(message: bytes, start: int = 0, end: int | None = None) -> SeenLink:
         up=on and bool(flags & _LOWER_UP),
         mtu=_number(found.get(4)),
         mac=found.get(1, b"").hex(":"),
+        on=on,
     )
-    return SeenLink(state, on, _number(found.get(10)), _vxlan(info.get(2, b"")) if kind == "vxlan" else None)
+    return SeenLink(state, _number(found.get(10)), _vxlan(info.get(2, b"")) if kind == "vxlan" else None)
 
 
 def _vxlan(data: bytes) -> SeenVxlan:

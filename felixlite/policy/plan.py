@@ -11,7 +11,7 @@ Planner given the same inputs answers the same rows (tests/unit/policy); that is
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from felixlite.model.inside import Workload
 from felixlite.model.policy import BUILT_IN_TIERS, Direction, NetworkSet, Policy, Profile
@@ -32,6 +32,12 @@ class PolicyPlan(NamedTuple):
 
 def table_name(family: int) -> str:
     return f"policy/{family}"
+
+
+DISPATCH: Final = frozenset({rows.FROM_WORKLOADS, rows.TO_WORKLOADS})
+NOBODY: Final[
+    Mapping[Key, Row]
+] = {}  # where no workload has an address of the family nothing jumps to a policy's chains
 
 
 class _Dirty(NamedTuple):
@@ -70,7 +76,7 @@ class Planner:
         slices = {
             table_name(family): (
                 self.members.rows(family),
-                self.chains.rows[family],
+                self.chains.rows[family] if self.endpoint_rows[family].keys() > DISPATCH else NOBODY,
                 self.endpoint_rows[family],
                 self.own_rows[family],
                 self.gate_rows[family],

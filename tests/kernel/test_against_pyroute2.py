@@ -52,7 +52,7 @@ def test_links(net, host):
             link.state.mtu,
             link.state.mac,
             link.state.kind,
-            link.switched_on,
+            link.state.on,
             link.master,
         )
         for link in every_link(host).values()
