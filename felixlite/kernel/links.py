@@ -102,6 +102,8 @@ class Links:
         data = self.host.netlink.get(*messages.get_link(name))
         now = seen.link(data, 0, len(data)).state
         mac = row.mac if row.mac != now.mac else None
+        if mac is None and now.on == row.up and row.mtu in (None, now.mtu):
+            return  # as the plugin makes a pod's end
         self.host.netlink.do(messages.set_link(name, up=row.up, mtu=row.mtu, mac=mac))
         if mac:
             self._remade.add(name)

@@ -24,6 +24,7 @@ from felixlite.policy.xtables import Sizes, sizes
 _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP = 12, 270, 1, 7
 _SUBSYSTEM, _NEW_GENERATION = 10, 15  # linux/netfilter/nfnetlink.h, nf_tables.h
 _TABLE_NAME, _PROCESS = 1, 2  # NFTA_*_TABLE, NFTA_GEN_PROC_PID
+MOST_UNREAD = 64  # datagrams: another's transaction may be large
 _FAMILIES = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 
 
@@ -33,6 +34,7 @@ class NftablesEvents:
     def __init__(self, touched: Callable[[str], None]) -> None:
         self._touched = touched
         self._socket = _listening()
+        self._unread: list[bytes] = []  # of this transaction: whose it is comes at its end, and mostly it is ours
         self._changed: set[int] = set()  # families whose table this transaction has touched so far
 
     def run(self) -> None:
@@ -47,16 +49,23 @@ class NftablesEvents:
             self.hear(data)
 
     def hear(self, data: bytes) -> None:
-        for kind, body in _messages(data):
-            if kind >> 8 != _SUBSYSTEM:
-                continue
-            attributes = dict(_attributes(body))
-            if kind & 0xFF == _NEW_GENERATION:
-                (author,) = struct.unpack("!I", attributes.get(_PROCESS, b"\0\0\0\0"))
-                if self._changed and not _is_ours(author):
-                    self._tell(self._changed)
-                self._changed = set()
-            elif body[0] in _FAMILIES and _concerns_us(kind & 0xFF, attributes):
+        """One datagram. The kernel sends the end of a transaction in one of its own."""
+        self._unread.append(data)
+        author = _author(data)
+        if author is None and len(self._unread) < MOST_UNREAD:
+            return
+        if author is None or not _is_ours(author):
+            self._read()
+        self._unread = []
+        if author is not None:
+            if self._changed and not _is_ours(author):
+                self._tell(self._changed)
+            self._changed = set()
+
+    def _read(self) -> None:
+        for kind, body in (message for data in self._unread for message in _messages(data)):
+            is_told = kind >> 8 == _SUBSYSTEM and kind & 0xFF != _NEW_GENERATION and body[0] in _FAMILIES
+            if is_told and _concerns_us(kind & 0xFF, dict(_attributes(body))):
                 self._changed.add(_FAMILIES[body[0]])
 
     def _tell(self, families: set[int]) -> None:
@@ -66,6 +75,14 @@ class NftablesEvents:
     def close(self) -> None:
         if self._socket:
             self._socket.close()
+
+
+def _author(data: bytes) -> int | None:
+    """The task that made the transaction that ends here; None: it goes on."""
+    for kind, body in _messages(data):
+        if kind == _SUBSYSTEM << 8 | _NEW_GENERATION:
+            return int(struct.unpack("!I", dict(_attributes(body)).get(_PROCESS, b"\0\0\0\0"))[0])
+    return None
 
 
 def _concerns_us(kind: int, attributes: dict[int, bytes]) -> bool:
