@@ -114,7 +114,8 @@ class Attachments:
                 pod, namespace = (entry.document if entry else None for entry in self.store.read(keys))
         if namespace and not pod:
             raise CniError(Code.UNKNOWN_CONTAINER, f"there is no pod {who.namespace}/{who.pod} any more")
-        return pods.wants(request, who, pod, namespace)
+        most = int(request.config.get("mtu") or 0) or self.core.most_mtu()
+        return replace(pods.wants(request, who, pod, namespace), most_mtu=most)
 
     def _assign(self, request: Request, who: pods.Whose, wanted: pods.Wants, pairs: Early) -> tuple[Assigned, Workload]:
         """The pair is made while the store writes: nothing else is computed here then."""

@@ -31,10 +31,10 @@ class Core:
     """`submit`: the future is done when the round that folded the changes has converged.
 
     `state` answers (0, "") or the code that STATUS answers (50, 51) and why; `mtu` the right MTU for a new pod, if it
-    is known; `differences` what a converge would change now, table by table; `has_namespace` whether the store can know
-    more about the pods of a Kubernetes namespace (a round trip that is spared where there is no Kubernetes); `ahead`
-    calls what submits a change that was just written to the store, and keeps back what the store's watch says of the time
-    before (datastore/source.py).
+    is known, `most_mtu` what it would be without tunnels; `differences` what a converge would change now, table by
+    table; `has_namespace` whether the store can know more about the pods of a Kubernetes namespace (a round trip that is
+    spared where there is no Kubernetes); `ahead` calls what submits a change that was just written to the store, and
+    keeps back what the store's watch says of the time before (datastore/source.py).
     """
 
     submit: Callable[[Sequence[Change]], "Future[Any]"]
@@ -43,6 +43,7 @@ class Core:
     differences: Callable[[], Mapping[str, Diff]] = field(default=dict)
     has_namespace: Callable[[str], bool] = lambda _name: True
     ahead: Ahead = lambda _key, _revision, tell: tell()
+    most_mtu: Callable[[], int | None] = lambda: None
 
 
 def wait_for(coming: "Future[Any]", seconds: float) -> Told:

@@ -41,7 +41,13 @@ def plan(
     present = [w for w in workloads if w.interface in links]
     wanted = Wanted({}, {}, {}, gateway_route(uplink) if present and uplink in links else {}, {})
     for workload in present:
-        _add(wanted, workload, _lower(links[workload.interface].mtu, mtu), ipv6=ipv6, localnet=localnet)
+        _add(
+            wanted,
+            workload,
+            _fitting(links[workload.interface].mtu, mtu, workload.most_mtu),
+            ipv6=ipv6,
+            localnet=localnet,
+        )
     return wanted
 
 
@@ -57,9 +63,12 @@ def _add(wanted: Any, workload: Workload, mtu: int, *, ipv6: bool, localnet: boo
             wanted.neighbours[NeighbourKey(link, address.first)] = Neighbour(workload.mac)
 
 
-def _lower(now: int, right: int | None) -> int:
-    """Down at once: what is too large is lost. Never up while the pod runs: the far ends may still be tunnelling."""
-    return min(now, right) if right else now
+def _fitting(now: int, right: int | None, most: int | None) -> int:
+    """Down at once: what is too large is lost. Up again when the last tunnel is closed, but never above what the uplink
+    carried when the pod was made: whether the paths to all others have become wider nobody here can know."""
+    if not right:
+        return now
+    return min(right, max(now, most or 0))
 
 
 def sysctls(

@@ -15,7 +15,7 @@ from felixlite.cni.errors import CniError, Code
 from felixlite.cni.names import GATEWAY, GATEWAY_6, interface_name, pod_mac
 from felixlite.cni.request import Request
 from felixlite.datastore.store import Document, Key, metadata
-from felixlite.model.fromkubernetes import endpoint_name
+from felixlite.model.fromkubernetes import MOST_MTU, endpoint_name
 
 ANNOTATION: Final = "cni.projectcalico.org/"
 LABEL: Final = "projectcalico.org/"
@@ -65,6 +65,7 @@ class Wants:
     profiles: tuple[str, ...] = ()
     ports: Sequence[Mapping[str, Any]] = ()
     spoofed: tuple[str, ...] = ()
+    most_mtu: int | None = None
 
 
 def wants(request: Request, who: Whose, pod: Document | None, namespace: Document | None) -> Wants:
@@ -111,7 +112,8 @@ def endpoint_document(who: Whose, request: Request, asked: Wants, addresses: Seq
     return {
         "apiVersion": "projectcalico.org/v3",
         "kind": key.kind,
-        "metadata": {"name": key.name, "namespace": key.namespace, "labels": dict(asked.labels)},
+        "metadata": {"name": key.name, "namespace": key.namespace, "labels": dict(asked.labels)}
+        | ({"annotations": {MOST_MTU: str(asked.most_mtu)}} if asked.most_mtu else {}),
         "spec": {name: value for name, value in spec.items() if value not in ("", [])},
     }
 

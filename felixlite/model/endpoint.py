@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from felixlite.model import inside
+from felixlite.model.fromkubernetes import MOST_MTU
 from felixlite.model.policy import PROTOCOL_NAMES
 from felixlite.model.resource import Resource, Spec
 from felixlite.model.shape import Fault, Model, rule
@@ -111,7 +112,13 @@ class WorkloadEndpoint(Resource):
                 inside.NamedPort(p.name, PROTOCOL_NAMES.get(p.protocol, str(p.protocol)), p.port) for p in spec.ports
             ),
             may_spoof=bool(spec.allowSpoofedSourcePrefixes),
+            most_mtu=_number(self.metadata.annotations.get(MOST_MTU, "")),
         )
+
+
+def _number(text: str) -> int | None:
+    """Whoever may write annotations of a pod may write anything there."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
 
 
 class HostEndpointSpec(Spec):

@@ -17,6 +17,7 @@ Given = Mapping[str, Any]
 
 PREFIX = "projectcalico.org/"
 LABELS, INTERFACES = f"{PREFIX}labels", f"{PREFIX}Interfaces"
+MOST_MTU = "felixlite.io/most-mtu"
 POD_IP, POD_IPS = "cni.projectcalico.org/podIP", "cni.projectcalico.org/podIPs"
 CONTAINER_ID = "cni.projectcalico.org/containerID"
 SPOOFING = "cni.projectcalico.org/allowedSourcePrefixes"
@@ -111,7 +112,8 @@ def endpoint(pod: Given) -> Document | None:
             "name": endpoint_name(spec["nodeName"], "k8s", name, "eth0"),
             "namespace": namespace,
             "labels": {**(metadata.get("labels") or {}), **_own_labels(namespace, account)},
-        },
+        }
+        | ({"annotations": {MOST_MTU: annotations[MOST_MTU]}} if annotations.get(MOST_MTU) else {}),
         "spec": {
             "orchestrator": "k8s",
             "node": spec["nodeName"],
@@ -158,7 +160,9 @@ def pod_annotations(endpoint: Given | None) -> dict[str, str]:
         return {POD_IP: "", POD_IPS: ""}
     spec = endpoint.get("spec") or {}
     addresses = [str(address) for address in spec.get("ipNetworks") or ()]
+    said = (endpoint.get("metadata") or {}).get("annotations") or {}
     return {
+        **({MOST_MTU: said[MOST_MTU]} if MOST_MTU in said else {}),
         POD_IP: addresses[0] if addresses else "",
         POD_IPS: ",".join(addresses),
         CONTAINER_ID: str(spec.get("containerID") or ""),

@@ -121,6 +121,7 @@ class Workload:
     service_account: str = ""
     ports: tuple[NamedPort, ...] = ()
     may_spoof: bool = False
+    most_mtu: int | None = None  # how far its MTU may be raised again while it runs; None: not at all
 
 
 @dataclass(frozen=True, slots=True)

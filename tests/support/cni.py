@@ -97,6 +97,7 @@ class PluginNode:
         self.net, self.run_directory, self.store, self.name = net, run, store, name
         self.state: tuple[int, str] = (0, "")
         self.mtu: int | None = 1500
+        self.most_mtu: int | None = 1500
         self.uplink: str | None = None
         self.chains = Chains()
         self.plugin = run / "bin" / "felixlite"
@@ -137,7 +138,13 @@ class PluginNode:
         )
         self.loop = Loop(snapshot, self._plan, Reconciler(tables))
         self.loop.put([])
-        core = Core(self.loop.submit, lambda: self.state, lambda: self.mtu, self._differences)
+        core = Core(
+            self.loop.submit,
+            lambda: self.state,
+            lambda: self.mtu,
+            self._differences,
+            most_mtu=lambda: self.most_mtu,
+        )
         self.attachments = Attachments(self.store, self.ipam, core, self.name, Notes(self.run_directory))
         self.server = Server(control.bound(self.run_directory / "cni.sock"), self.attachments)
         self._thread("core", self.loop.run)

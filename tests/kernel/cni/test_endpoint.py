@@ -94,11 +94,37 @@ def test_the_mtu_follows_the_pools_down_on_both_ends_of_a_running_pod(one: Plugi
     assert [x["mtu"] for x in space.show("link show dev eth0")] == [1450]
     assert [x["mtu"] for x in one.net.show(f"link show dev {link}")] == [1450]
     one.hear_of_links()
-    one.mtu = 1500
+    one.mtu = 9000  # as when jumbo frames are switched on at this node, and who knows where else
     one.loop.submit([]).result(10)
-    assert [x["mtu"] for x in space.show("link show dev eth0")] == [1450]
+    assert [x["mtu"] for x in space.show("link show dev eth0")] == [1500]
+    one.most_mtu = 9000
     with pod("fc") as other:
-        assert one.run("ADD", other, container="c2").answer["interfaces"][1]["mtu"] == 1500
+        assert one.run("ADD", other, container="c2").answer["interfaces"][1]["mtu"] == 9000
+
+
+def test_a_lowered_mtu_comes_back_when_there_is_room_again_and_packets_use_it(
+    one: PluginNode, space: Namespace
+) -> None:
+    """As when a pool is tunnelled for a while."""
+    with pod("fc") as other:
+        one.run("ADD", space)
+        there = one.run("ADD", other, container="c2").address
+        full = ("ping", "-c1", "-W2", "-M", "do", "-s", "1472", there)
+        assert "1 received" in space.command(*full)
+        for mtu, passes in ((1480, False), (1500, True)):
+            one.mtu = mtu
+            one.loop.submit([]).result(10)
+            one.hear_of_links()
+            assert {x["mtu"] for net in (space, other) for x in net.show("link show dev eth0")} == {mtu}
+            assert ("1 received" in space.command("sh", "-c", " ".join(full) + " || true")) == passes
+
+
+def test_an_mtu_that_was_asked_for_does_not_follow_up(one: PluginNode, space: Namespace) -> None:
+    one.run("ADD", space, mtu=1400)
+    one.hear_of_links()
+    one.mtu = 9000
+    one.loop.submit([]).result(10)
+    assert [x["mtu"] for x in space.show("link show dev eth0")] == [1400]
 
 
 def test_the_mtu_of_the_configuration_wins(one: PluginNode, space: Namespace) -> None:

@@ -1,5 +1,7 @@
 from ipaddress import ip_address
 
+import pytest
+
 from felixlite.addresses import Prefix
 from felixlite.cni.plan import plan, sysctls
 from felixlite.model.inside import Workload
@@ -12,10 +14,14 @@ def link(name: str, mtu: int = 1500, *, up: bool = True) -> LinkState:
 
 
 def workload(
-    *addresses: str, interface: str = "cali1", mac: str | None = "02:00:00:00:00:01", may_spoof: bool = False
+    *addresses: str,
+    interface: str = "cali1",
+    mac: str | None = "02:00:00:00:00:01",
+    may_spoof: bool = False,
+    most_mtu: int | None = None,
 ) -> Workload:
     found = tuple(map(Prefix.parse, addresses or ("10.0.0.9/32",)))
-    return Workload("n1-k8s-a-eth0", "default", "n1", interface, found, mac, may_spoof=may_spoof)
+    return Workload("n1-k8s-a-eth0", "default", "n1", interface, found, mac, may_spoof=may_spoof, most_mtu=most_mtu)
 
 
 LINKS = {"cali1": link("cali1"), "eth0": link("eth0")}
@@ -61,7 +67,22 @@ def test_the_gateway_gets_a_route_that_makes_the_kernel_answer_for_it() -> None:
     assert len(plan([], LINKS, uplink="eth0").routes) == 0
 
 
-def test_an_mtu_goes_down_on_both_ends_and_never_up() -> None:
+@pytest.mark.parametrize(("right", "most", "becomes"), [(1480, 1500, 1480), (1500, 1500, 1500), (9000, 1500, 1500)])
+def test_a_lowered_mtu_goes_up_again_but_not_above_what_the_pod_was_made_for(
+    right: int, most: int, becomes: int
+) -> None:
+    lowered = {"cali1": link("cali1", mtu=1450)}
+    wanted = plan([workload(most_mtu=most)], lowered, mtu=right)
+    assert (wanted.links["cali1"].mtu, wanted.pod_mtus["cali1"]) == (becomes, becomes)
+    assert plan([workload(most_mtu=most)], lowered, mtu=None).pod_mtus == {"cali1": 1450}
+
+
+def test_an_mtu_that_was_asked_for_stays() -> None:
+    asked = {"cali1": link("cali1", mtu=1400)}
+    assert plan([workload(most_mtu=1400)], asked, mtu=1500).pod_mtus == {"cali1": 1400}
+
+
+def test_an_mtu_goes_down_on_both_ends_and_without_a_limit_never_up() -> None:
     lowered = plan([workload()], LINKS, mtu=1450)
     assert lowered.links["cali1"] == Link("adopt", mtu=1450, mac="ee:ee:ee:ee:ee:ee")
     assert lowered.pod_mtus == {"cali1": 1450}

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -135,13 +136,13 @@ def test_a_workload_endpoint_reads_back_as_the_workload_it_describes() -> None:
     spec = {"containers": [{"ports": [{"name": "http", "containerPort": 80}, {"containerPort": 81}]}]}
     asked = request(K8S)
     who = pods.whose(asked, "n1")
-    wanted = pods.wants(asked, who, document("web-0", {"app": "web"}, spec), None)
+    wanted = replace(pods.wants(asked, who, document("web-0", {"app": "web"}, spec), None), most_mtu=1500)
     made = pods.endpoint_document(who, asked, wanted, [Prefix.parse("10.0.0.9/32"), Prefix.parse("fd00::9/128")])
     workload: Any = parse(made, strict=True).inside()
     assert (workload.interface, workload.container, workload.pod) == (who.host_interface, "abc", "web-0")
     assert [str(a) for a in workload.addresses] == ["10.0.0.9/32", "fd00::9/128"]
     assert [(p.name, p.port) for p in workload.ports] == [("http", 80)]
-    assert workload.mac == wanted.mac
+    assert (workload.mac, workload.most_mtu) == (wanted.mac, 1500)
 
 
 def test_a_workload_endpoint_of_a_bare_container_reads_back() -> None:

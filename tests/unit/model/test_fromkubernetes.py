@@ -168,10 +168,12 @@ def test_a_name_of_no_endpoint_is_refused(name: str) -> None:
 def test_an_endpoint_written_to_its_pod_is_read_again() -> None:
     fresh = pod(status={"podIPs": [], "phase": "Pending"})
     assert endpoint(fresh) is None
-    wanted = {"spec": {"ipNetworks": ["10.42.0.9/32", "fd00::9/128"], "containerID": "c1"}}
+    said = {"annotations": {"felixlite.io/most-mtu": "1500"}}
+    wanted = {"metadata": said, "spec": {"ipNetworks": ["10.42.0.9/32", "fd00::9/128"], "containerID": "c1"}}
     written = endpoint(pod(status={"podIPs": []}, metadata={"annotations": pod_annotations(wanted)}))
     assert written
     assert (written["spec"]["ipNetworks"], written["spec"]["containerID"]) == (["10.42.0.9/32", "fd00::9/128"], "c1")
+    assert written["metadata"]["annotations"] == said["annotations"]
     assert endpoint(pod(metadata={"annotations": pod_annotations(None)})) is None
 
 
