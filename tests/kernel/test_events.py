@@ -16,7 +16,7 @@ from felixlite.kernel.neighbours import ForwardingEntries, Neighbours
 from felixlite.kernel.routes import Routes
 from felixlite.kernel.rules import Rules
 from felixlite.rows import Fdb, FdbKey, Link, Neighbour, NeighbourKey, RouteKey, Rule, RuleKey, Vxlan, blackhole, on
-from felixlite.snapshot import Gone, InSync, Put, Replace
+from felixlite.snapshot import Gone, InSync, Put, Replace, links_that_came_up
 from tests.support.netns import namespace
 
 
@@ -259,3 +259,32 @@ def test_an_address_of_the_kind_that_we_own_put_there_by_somebody_is_noticed(net
     host.netlink.do(messages.set_address(host.index("vxlan.calico"), ip_interface("10.7.7.7/32")))
 
     assert "addresses" in listener.news()[1]
+
+
+def test_a_carrier_that_goes_costs_nothing_that_we_write_and_its_coming_is_no_link_that_came_up(net, listener, host):
+    """What the agent rests on when a pod's end is set up: the rows on the host's end are not written again."""
+    net.ip("link add v0 type veth peer v1")
+    net.ip("link set v0 up")
+    net.ip("link set v1 up")
+    key, neighbour = RouteKey(Prefix.parse("192.0.2.7/32")), NeighbourKey("v0", ip("192.0.2.7"))
+    assert Routes(host).upsert({key: on("v0")}) == {}
+    assert Neighbours(host).upsert({neighbour: Neighbour("02:00:00:00:00:07")}) == {}
+    told, _ = listener.news()
+    before = {"v0": next(c.value for c in told if c.key == "v0")}
+
+    net.ip("link set v1 down")
+    net.ip("link set v1 up")
+
+    told, _ = listener.news()
+    carrier = [c for c in told if getattr(c, "key", "") == "v0"]
+    assert all(c.value.on for c in carrier)
+    assert links_that_came_up(before, carrier) == set()
+    assert key in Routes(host).read()
+    assert neighbour in Neighbours(host).read()
+
+    net.ip("link set v0 down")
+    net.ip("link set v0 up")
+
+    told, _ = listener.news()
+    assert links_that_came_up(before, [c for c in told if getattr(c, "key", "") == "v0"]) == {"v0"}
+    assert key not in Routes(host).read()

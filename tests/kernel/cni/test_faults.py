@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,7 +73,8 @@ def test_an_agent_that_dies_over_a_request_is_told_apart_from_a_success(here: Pl
     def greet_and_die() -> None:
         with listening, listening.accept()[0] as caller:
             caller.send(b".")
-            time.sleep(0.1)
+            while caller.recv(65536):  # until all of the request is there
+                pass
 
     dying = threading.Thread(target=greet_and_die)
     dying.start()
@@ -208,16 +209,43 @@ def test_del_without_the_store_succeeds_and_is_owed(one: PluginNode, space: Name
 
 
 def test_a_slow_store_is_waited_for(one: PluginNode, space: Namespace) -> None:
-    commit = one.store.commit
+    commit, asked, answers = one.store.commit, threading.Event(), threading.Event()
 
     def slowly(writes: Sequence[Write]) -> Sequence[Entry | None]:
-        time.sleep(2)
+        asked.set()
+        assert answers.wait(30)
         return commit(writes)
 
     one.store.commit = slowly  # type: ignore[method-assign]  # the fault
-    ran = one.run("ADD", space)
-    assert ran.code == 0, ran.printed
-    assert ran.seconds > 2
+    with ThreadPoolExecutor(1) as runtime:
+        adding = runtime.submit(one.run, "ADD", space)
+        assert asked.wait(30)
+        assert not adding.done()
+        assert not one.routes()
+        answers.set()
+        assert adding.result(30).code == 0, adding.result().printed
+
+
+def test_a_pair_that_gets_no_address_goes_again(one: PluginNode, space: Namespace) -> None:
+    with pod("fc") as other:  # so that the block is the node's already
+        assert one.run("ADD", other, container="c0").code == 0
+        assert one.run("DEL", other, container="c0").code == 0
+    eventually(lambda: nothing_is_left(one))
+    commit, lost = one.store.commit, []
+
+    def lose(_writes: Sequence[Write]) -> Sequence[Entry | None]:
+        eventually(one.host_links)  # the pair is made while the store is asked
+        lost.append(one.host_links())
+        raise Unreachable("etcd at 127.0.0.1:2379 does not answer")
+
+    one.store.commit = lose  # type: ignore[method-assign]  # the fault
+    assert one.run("ADD", space).answer["code"] == 11
+    assert lost
+    one.store.commit = commit  # type: ignore[method-assign]  # the end of it
+    eventually(lambda: nothing_is_left(one))
+    added = one.run("ADD", space)
+    assert added.code == 0, added.printed
+    assert one.routes() == {added.address}
 
 
 # -- the kernel
