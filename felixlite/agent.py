@@ -20,7 +20,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from felixlite import __version__, carriers, config, logs, ways
+from felixlite import __version__, carriers, cluster, config, logs, ways
 from felixlite.addresses import Address, Interface
 from felixlite.answers import DOCUMENTS, Answers
 from felixlite.autodetect import choose
@@ -66,7 +66,7 @@ from felixlite.plan import NodePlanner, Published, Surroundings
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
 from felixlite.reconcile import Reconciler, Table, merged
-from felixlite.registration import FirstPool, ensure_cluster, ensure_pool, publish, register
+from felixlite.registration import FirstPool, ensure_pool, publish, register
 from felixlite.sessionevents import SessionEvents
 from felixlite.snapshot import Change, SessionState, Snapshot
 from felixlite.threads import Threads
@@ -85,6 +85,7 @@ class Options:
     store: str
     node_name: str = ""
     run_directory: Path = Path("/run/felixlite")
+    state_directory: Path = Path(cluster.STATE_DIRECTORY)
     flags: Mapping[str, Any] = field(default_factory=dict)  # FelixConfiguration fields, above all other places
     first_pool: FirstPool = field(default_factory=FirstPool)
     controllers: bool = False  # also what has to be done once for the whole cluster (one agent does it at a time)
@@ -139,7 +140,9 @@ class Agent:
         self.loop = Loop(
             Snapshot(self.here), self.planner, self.reconciler, needs=(source.NAME, events.SOURCE), report=self._report
         )
-        self.source = Source(self.store, tuple(DOCUMENTS), Intake(self.here, DOCUMENTS), self.loop.put)
+        self.source = Source(
+            self.store, tuple(DOCUMENTS), Intake(self.here, DOCUMENTS), self.loop.put, first=self._join
+        )
         self.policy_events = NftablesEvents(self.loop.touched)
         policy_tables = [table for table in self.reconciler.tables if isinstance(table, PolicyTable)]
         self.legacy_events = LegacyEvents(self.loop.touched, policy_tables)
@@ -309,9 +312,12 @@ class Agent:
 
     def _register(self, known: Snapshot) -> None:
         ipv4, ipv6 = self._detected(known, 4), self._detected(known, 6)
-        ensure_cluster(self.store)
+        self._join()
         register(self.store, self.here, ipv4, ipv6)
         ensure_pool(self.store, self.options.first_pool, ipv4)
+
+    def _join(self) -> None:
+        cluster.join(self.store, self.options.state_directory)
 
     def _detected(self, known: Snapshot, family: int) -> Interface | None:
         settings = self.planner.settings(known)

@@ -1,11 +1,10 @@
-"""Telling the cluster that this node is here: its Node record, the first pool, the cluster's identity.
+"""Telling the cluster that this node is here: its Node record, the first pool.
 
 Runs before the agent's loop at start, and again when the node's address changes.  Each write is a compare-and-swap
 that is read again and retried, so that any number of nodes may start at once.  What somebody else set on the Node
 (labels, AS number, tunnel addresses) stays.
 """
 
-import uuid
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -109,13 +108,6 @@ def update(
             continue
         return True
     raise Conflict(f"{key} changed {ATTEMPTS} times while it was to be written; somebody else keeps writing it")
-
-
-def ensure_cluster(store: Store) -> None:
-    """ClusterInformation `default` exists and has an identity."""
-    key = Key("ClusterInformation", "default")
-    if store.get(key) is None:
-        _create(store, key, {"clusterGUID": uuid.uuid4().hex, "clusterType": "felixlite", "datastoreReady": True})
 
 
 def ensure_pool(store: Store, pool: FirstPool, own: Interface | None) -> bool:

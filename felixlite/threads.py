@@ -8,6 +8,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from felixlite.errors import FelixliteError
+
 log = logging.getLogger("felixlite")
 
 
@@ -25,6 +27,10 @@ class Threads:
     def _guarded(self, name: str, target: Callable[[], None]) -> None:
         try:
             target()
+        except FelixliteError as error:  # its sentence says what to do
+            log.error("%s: %s", name, error)  # noqa: TRY400
+            self.died = name
+            self.stopping.set()
         except Exception:
             log.exception("thread %s died; ending the process so that it is started afresh", name)
             self.died = name

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -41,6 +42,7 @@ class Server(ThreadingHTTPServer):
         self.api, self.identity, self.audit = api, identity, audit
         self.tls = identity.context()
         self.handed_over: set[int] = set()
+        self.open: set[socket.socket] = set()
         if ":" in host:
             self.address_family = socket.AF_INET6
         try:
@@ -58,6 +60,13 @@ class Server(ThreadingHTTPServer):
         connection, address = super().get_request()
         connection.settimeout(HANDSHAKE)
         return self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+    def server_close(self) -> None:
+        """Nobody goes on being served over a connection that was kept."""
+        super().server_close()
+        for connection in list(self.open):
+            with suppress(OSError):  # the other side was faster
+                connection.shutdown(socket.SHUT_RDWR)
 
     def shutdown_request(self, request: Any) -> None:
         if id(request) in self.handed_over:
@@ -83,6 +92,7 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.user: User | None = None
+        self.server.open.add(self.connection)
 
     def handle(self) -> None:
         try:
@@ -94,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
             log.debug("a connection from %s ended: %s", self.client_address[0], error)
 
     def finish(self) -> None:
+        self.server.open.discard(self.connection)
         if id(self.request) in self.server.handed_over:
             return
         try:

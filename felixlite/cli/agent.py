@@ -10,6 +10,7 @@ import click
 from felixlite import control
 from felixlite.addresses import Prefix
 from felixlite.cli.session import Session, file_options, store_option
+from felixlite.cluster import STATE_DIRECTORY
 from felixlite.errors import FelixliteError
 
 MODE = click.Choice(["Never", "Always", "CrossSubnet"])
@@ -49,6 +50,14 @@ as_json = click.option("-o", "--output", type=click.Choice(["text", "json"]), de
 @click.option(
     "--pool-vxlan", envvar="FELIXLITE_POOL_VXLAN", type=MODE, default="Never", show_default=True, help="Its vxlanMode."
 )
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    default=STATE_DIRECTORY,
+    envvar="FELIXLITE_STATE_DIR",
+    show_default=True,
+    help="Where the agent notes which cluster this node is in.",
+)
 @run_dir
 @click.pass_obj
 def agent(
@@ -61,6 +70,7 @@ def agent(
     pool_cidr: str,
     pool_ipip: str,
     pool_vxlan: str,
+    state_dir: Path,
     run_dir: Path,
 ) -> None:
     """Run this node's agent until it is told to stop.
@@ -78,7 +88,7 @@ def agent(
     if ip:
         flags["ipAutodetectionMethod"] = ip
     pool = FirstPool(_cidr(pool_cidr), pool_ipip, pool_vxlan)
-    sys.exit(run(Options(session.url, node_name, run_dir, flags, pool, controllers)))
+    sys.exit(run(Options(session.url, node_name, run_dir, state_dir, flags, pool, controllers)))
 
 
 def _cidr(text: str) -> Prefix | None:

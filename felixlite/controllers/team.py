@@ -7,9 +7,11 @@ from felixlite.controllers.addresses import AddressCollection
 from felixlite.controllers.departed import Departed
 from felixlite.controllers.kubenodes import KubernetesNodes
 from felixlite.controllers.lease import DURATION, Lease
+from felixlite.controllers.objects import Objects
 from felixlite.controllers.pools import Pools
 from felixlite.controllers.runner import Controller, Runner, Tell, Watching
 from felixlite.controllers.tiers import Tiers
+from felixlite.datastore import announcer
 from felixlite.datastore.store import Changed, Deleted, Store
 from felixlite.health import Sample
 
@@ -29,8 +31,10 @@ class Team:
     ) -> None:
         self.addresses, pools, tiers = AddressCollection(store), Pools(store), Tiers(store)
         nodes = [KubernetesNodes(store, kubernetes)] if kubernetes else []
-        departed = Departed(store)
-        everybody: list[Controller] = [self.addresses, pools, tiers, departed, *nodes]
+        departed, public = Departed(store), announcer(store)
+        self._objects = Objects(store, public, self._hurry) if public else None
+        objects = [self._objects] if self._objects else []
+        everybody: list[Controller] = [self.addresses, pools, tiers, departed, *nodes, *objects]
         self.runner = Runner(everybody, Lease(store, NAME, identity, lease_seconds), tell)
         self._watching = [
             Watching(store, "Node", (Deleted,), lambda: self._hurry(self.addresses, departed)),
@@ -58,9 +62,13 @@ class Team:
         """Until stopped; then the lease is free for the next one at once."""
         for one in self._watching:
             one.start()
+        if self._objects:
+            threading.Thread(target=self._objects.source.run, name="objects", daemon=True).start()
         self.runner.run()
         for one in self._watching:
             one.stop()
+        if self._objects:
+            self._objects.source.stop()
         self._ended.set()
 
     def stop(self, patience: float = 0.0) -> None:

@@ -22,13 +22,17 @@ from typing import Any, TypeVar
 import orjson
 
 from felixlite.datastore.store import Bookmark, Changed, Deleted, Document, Entry, Event, Key, Store, Watch
-from felixlite.errors import Compacted, StoreError
+from felixlite.errors import Compacted, Denied, StoreError
 from felixlite.intake import Intake
 from felixlite.reconcile import pause
 from felixlite.snapshot import Change, InSync
 
 NAME = "store"
 LONGEST_PAUSE = 5.0  # seconds; a store that is back is followed again within half as much more
+LONGEST_DENIED = (
+    30.0  # the same after a refusal, which somebody has to see to: not every node lists all the time until then
+)
+LASTS = 10.0  # seconds; a watch that ends sooner was none
 
 
 T = TypeVar("T")
@@ -55,10 +59,15 @@ class Health:
     lists: int = 0
     events: int = 0
     errors: int = 0
+    watching_since: float = 0.0
+    doubted: bool = False  # the last watch ended at once, as when one kind may be listed but not watched
 
     @property
     def is_well(self) -> bool:
-        return self.state == "watching"
+        return self.is_well_at(time.time())
+
+    def is_well_at(self, now: float) -> bool:
+        return self.state == "watching" and not (self.doubted and now - self.watching_since < LASTS)
 
 
 class Source:
@@ -71,12 +80,13 @@ class Source:
         intake: Intake,
         put: Callable[[Sequence[Change]], None],
         *,
+        first: Callable[[], None] = lambda: None,  # before every list: whether it is the right store at all
         spread: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.health = Health(store.address)
         self._store, self._kinds, self._intake, self._put = store, tuple(kinds), intake, put
-        self._spread, self._clock = spread, clock
+        self._first, self._spread, self._clock = first, spread, clock
         self._seen: dict[str, dict[Key, int]] = {kind: {} for kind in self._kinds}  # fingerprints
         self._stop = threading.Event()
         self._watch: Watch | None = None
@@ -85,15 +95,18 @@ class Source:
         self._telling = threading.Lock()  # whoever is ahead is ahead of all that is put after that
 
     def run(self) -> None:
-        """Until `stop`. Raises nothing that a store can cause."""
+        """Until `stop`. Raises nothing that a store can cause; what `first` raises about another store ends it."""
         failures = 0
         while not self._stop.is_set():
+            opened = None
             try:
                 since = self._list()
-                failures = 0
+                opened = self._clock()
                 self._follow(since)
             except StoreError as error:
-                failures += 1
+                lasted = opened is not None and self._clock() - opened > LASTS
+                failures = 1 if lasted else failures + 1
+                self._note(doubted=opened is not None and not lasted)
                 self._wait(error, failures)
 
     def stop(self) -> None:
@@ -123,6 +136,7 @@ class Source:
     def _list(self) -> dict[str, str]:
         """Tell what differs from what was told before. Answers from where to watch."""
         self._note(state="listing", lists=self.health.lists + 1)
+        self._first()
         since = {}
         for kind in self._kinds:
             listing = self._store.list(kind)
@@ -142,7 +156,7 @@ class Source:
                 self._watch = watch
             if self._stop.is_set():
                 return
-            self._note(state="watching", failing_since=None)
+            self._note(state="watching", failing_since=None, watching_since=self._clock())
             for event in watch:
                 self._note(last_contact=self._clock(), events=self.health.events + 1)
                 self._tell(self._news(event))
@@ -201,7 +215,8 @@ class Source:
         if not isinstance(error, Compacted) or failures > 1:
             since = self.health.failing_since or self._clock()
             self._note(state="waiting", last_error=str(error), failing_since=since, errors=self.health.errors + 1)
-        self._stop.wait(min(pause(failures), LONGEST_PAUSE) * (0.5 + self._spread()))
+        longest = LONGEST_DENIED if isinstance(error, Denied) else LONGEST_PAUSE
+        self._stop.wait(min(pause(failures), longest) * (0.5 + self._spread()))
 
     def _note(self, **now: Any) -> None:
         self.health = replace(self.health, **now)

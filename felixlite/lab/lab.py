@@ -186,6 +186,8 @@ class Lab:
             machine.name,
             "--run-dir",
             str(directory),
+            "--state-dir",
+            str(directory),
         ]
         environment = {"FELIXLITE_IPAUTODETECTIONMETHOD": "interface=eth0", **self.topology.settings}
         return world.start(machine.namespace, command, self.directory / f"{machine.name}.log", environment)

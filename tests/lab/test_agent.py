@@ -206,7 +206,18 @@ def remote_block_of(lab, node, other):
 
 
 def test_an_address_that_another_node_has_is_refused_at_start(lab, tmp_path):
-    command = [*lab.command, "agent", "--node-name", "impostor", "--run-dir", str(tmp_path), "--ip", "10.0.1.11"]
+    command = [
+        *lab.command,
+        "agent",
+        "--node-name",
+        "impostor",
+        "--run-dir",
+        str(tmp_path),
+        "--state-dir",
+        str(tmp_path),
+        "--ip",
+        "10.0.1.11",
+    ]
     done = subprocess.run(
         world.inside(lab.machine("n1").namespace, command), capture_output=True, text=True, timeout=60, check=False
     )

@@ -23,7 +23,7 @@ class RunningAgent:
     def __init__(self, store: str, folder: Path, node: str) -> None:
         self.folder = folder
         self.command = [sys.executable, "-m", "felixlite", "--store", store, "agent", "--node-name", node]
-        self.command += ["--run-dir", str(folder)]
+        self.command += ["--run-dir", str(folder), "--state-dir", str(folder)]
         self.environment = {
             **os.environ,
             "FELIXLITE_IPAUTODETECTIONMETHOD": "interface=eth0",

@@ -6,6 +6,7 @@ with apiserver() as server:
     server.ask("GET", "/apis/projectcalico.org/v3/ippools")          # code, body
     server.store                                 # behind it: to put in what no API would take
     server.audited                               # every request: user, verb, group, resource, code
+    server.close(); server.open()                # away, and back at the same place with no memory of what was
 """
 
 import http.client
@@ -17,7 +18,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,19 @@ OLDER = Path(__file__).parents[2] / ".cache" / "kubectl" / "usr" / "bin" / "kube
 
 @dataclass
 class ApiServer:
-    running: Running
     store: Store
     folder: Path
+    settings: Settings
     audited: list[dict[str, Any]] = field(default_factory=list)
+
+    def open(self) -> None:
+        self.settings = replace(self.settings, audit=self.audited.append)
+        self._life = running(self.store, self.settings)
+        self.running: Running = self._life.__enter__()
+        self.settings = replace(self.settings, port=self.running.server.port)
+
+    def close(self) -> None:
+        self._life.__exit__(None, None, None)
 
     @property
     def url(self) -> str:
@@ -119,10 +129,13 @@ def _read(text: bytes) -> Any:
 def apiserver(store: Store | None = None, **settings: Any) -> Iterator[ApiServer]:
     folder = Path(tempfile.mkdtemp(prefix="felixlite-apiserver-"))
     store = store or MemoryStore()
-    audited: list[dict[str, Any]] = []
+    server = ApiServer(store, folder, Settings(folder / "state", **settings))
     try:
-        with running(store, Settings(folder / "state", audit=audited.append, **settings)) as one:
-            yield ApiServer(one, store, folder, audited)
+        server.open()
+        try:
+            yield server
+        finally:
+            server.close()
     finally:
         shutil.rmtree(folder)
 

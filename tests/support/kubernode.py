@@ -20,7 +20,7 @@ from typing import Any
 from felixlite.datastore.store import Document, Key
 from felixlite.kernel.namespaces import visiting
 from felixlite.model.kinds import CALICO_VERSION
-from tests.support.agent import RunningAgent
+from tests.support.agent import RunningAgent, end_tunnel_processes
 from tests.support.apiserver import ApiServer, apiserver
 from tests.support.netns import Namespace, namespace
 
@@ -108,10 +108,12 @@ def started(store: str, folder: Path, wrap: Wrap | None) -> Iterator[RunningAgen
         yield running
     finally:
         running.stop()
+        end_tunnel_processes()
 
 
 @contextmanager
-def kubernetes_node(plugin: bytes, wrap: Wrap | None = None) -> Iterator[KubernetesNode]:
+def kubernetes_node(plugin: bytes, wrap: Wrap | None = None, **settings: Any) -> Iterator[KubernetesNode]:
+    """`settings` are the API server's."""
     folder = Path(tempfile.mkdtemp(prefix="felixlite-kube-"))
     path = folder / "felixlite"
     path.write_bytes(plugin)
@@ -122,7 +124,7 @@ def kubernetes_node(plugin: bytes, wrap: Wrap | None = None) -> Iterator[Kuberne
             net.ip("link add eth0 type bridge")
             net.ip("addr add 192.0.2.1/24 dev eth0")
             net.ip("link set eth0 up")
-            with visiting(net.fd), apiserver() as server:
+            with visiting(net.fd), apiserver(**settings) as server:
                 # what a kubelet makes
                 kubelets = {"apiVersion": CALICO_VERSION, "kind": "Node", "metadata": {"name": "n1"}, "spec": {}}
                 server.store.create(NODE, kubelets)

@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import kubernetes_validate
 import pytest
 
 from felixlite import heartbeat
+from felixlite.controllers.objects import KINDS as JUDGED
 from felixlite.controllers.team import Team
 from felixlite.datastore import connect
-from felixlite.datastore.store import Key
+from felixlite.datastore.memory import MemoryStore
+from felixlite.datastore.store import Key, Store
 from felixlite.ipam.assign import Request
 from felixlite.ipam.store import Ipam
+from felixlite.model.kinds import KINDS as KIND_BY_NAME
 from tests.support.apiserver import OLDER, ApiServer, Kubectl, apiserver
 from tests.support.cni import eventually, pod
 from tests.support.kubernode import NODE, KubernetesNode, kubernetes_node
@@ -136,9 +140,19 @@ def test_the_controllers_may_do_exactly_what_they_do() -> None:
                 headers = {"Content-Type": "application/merge-patch+json"}
                 assert server.ask("PATCH", f"/apis/{CALICO}/v1/ippools/{POOL.name}", patch, **headers)[0] == 200
                 patiently(lambda wanted=reason: f"'reason': '{wanted}'" in str(server.store.get(POOL)))
-            (event,) = server.ask("GET", "/api/v1/namespaces/default/events")[1]["items"]
+            (event,) = events_of(server, "IPPool")
             assert (event["reason"], event["involvedObject"]["name"]) == ("Invalid", POOL.name)
             assert "natOutgoing" in event["message"]
+
+            for kind in JUDGED:  # past every schema
+                key = Key(kind, "default", "default" if KIND_BY_NAME[kind].namespaced else "")
+                server.store.create(key, {**document(key), "spec": "nonsense"})
+            for kind in JUDGED:
+                name, _ = KIND_BY_NAME[kind].crd
+                patiently(lambda wanted=name: events_of(server, wanted))
+                assert "nonsense" in events_of(server, name)[0]["message"]
+            for kind in JUDGED:
+                server.store.delete(Key(kind, "default", "default" if KIND_BY_NAME[kind].namespaced else ""))
 
             for path in ("ippools/default-ipv4-ippool", "tiers/security"):
                 assert server.ask("DELETE", f"/apis/{CALICO}/v1/{path}")[0] in (200, 202)
@@ -156,16 +170,42 @@ def test_the_controllers_may_do_exactly_what_they_do() -> None:
     assert sorted(allowed - ours - SOMETIMES) == []
 
 
+def test_beside_etcd_the_controllers_see_nodes_and_nothing_else() -> None:
+    key = Key("Node", "n1")
+    with apiserver() as server:
+        theirs = {**document(key), "metadata": {"name": "n1", "labels": {"rack": "r1"}}}
+        server.store.create(key, theirs)
+        own = MemoryStore()
+        own.create(key, document(key))
+        with controllers(server, own):
+            patiently(lambda: "'rack': 'r1'" in str(own.get(key)))
+            server.store.delete(key)
+            server.store.create(Key("Node", "n2"), document(Key("Node", "n2")))
+            patiently(lambda: own.get(key) is None)
+        done = used(server.audited, [])
+    etcd = built("overlays/etcd")
+    assert done == rights(etcd, "felixlite-controllers")
+    assert rights(etcd, "felixlite-node") == set()
+    (container,) = one(etcd, "Deployment", "felixlite-controllers")["spec"]["template"]["spec"]["containers"]
+    assert "--kubernetes=kubernetes://" in container["args"]
+
+
+def events_of(server: ApiServer, kind: str) -> list[dict[str, Any]]:
+    found = server.ask("GET", f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.kind={kind}")[1]["items"]
+    assert isinstance(found, list)
+    return found
+
+
 def finalizers_of(server: ApiServer, key: Key) -> list[str]:
     entry = server.store.get(key)
     return list(entry.document["metadata"].get("finalizers") or ()) if entry else []
 
 
 @contextmanager
-def controllers(server: ApiServer) -> Iterator[None]:
+def controllers(server: ApiServer, own: Store | None = None) -> Iterator[None]:
     """With the identity that the API server gives everybody; what they may do is compared afterwards."""
     store = connect(f"kubernetes://{server.kubeconfig}")
-    team = Team(store, "me", lambda _: None)
+    team = Team(own, "me", lambda _: None, kubernetes=store) if own else Team(store, "me", lambda _: None)
     thread = threading.Thread(target=team.run)
     thread.start()
     try:
