@@ -41,6 +41,7 @@ class Duty:
         try:
             self.run(snapshot)
         except FelixliteError as error:
+            self.done_for = None  # whatever it was that was done: it may not be so any more
             self.attempts += 1
             self.error, self.retry_at = str(error), now + pause(self.attempts)
         else:

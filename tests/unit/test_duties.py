@@ -61,3 +61,21 @@ def test_a_failed_duty_that_nothing_calls_for_any_more_keeps_nobody_awake():
     duties.see(Snapshot("n1"))
 
     assert duties.patience() is None
+
+
+def test_what_failed_since_is_done_again_when_all_is_as_it_was_when_it_was_done():
+    clock, done = Clock(), []
+
+    def needs_a_pool(snapshot):
+        if not snapshot.pools:
+            raise Unreachable("there is no pool")
+        done.append(1)
+
+    full, empty = {"p": 1}, {}
+    duty = Duty("write", lambda s: (s.pools,), needs_a_pool)
+    for pools in (full, empty, full):
+        clock.now += 60
+        Duties([duty], clock).once(Snapshot("n1", pools=pools))
+
+    assert len(done) == 2
+    assert duty.error == ""

@@ -1,6 +1,9 @@
 """manifests/ against the API: every overlay is accepted, and the roles give exactly the rights that are used."""
 
+import http.client
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -230,29 +233,63 @@ exec "$@"
 """
 
 
-def as_the_manifest_says(command: list[str], folder: Path) -> list[str]:
-    """The agent's container without a runtime: its capabilities, its read-only root and /proc/sys, its environment."""
-    container = one(base(), "DaemonSet", "felixlite-node")["spec"]["template"]["spec"]["containers"][0]
+def container_of(kind: str) -> dict[str, Any]:
+    """`initContainers` or `containers` of the DaemonSet: the only one."""
+    spec = one(base(), "DaemonSet", "felixlite-node")["spec"]["template"]["spec"]
+    (container,) = spec[kind]
+    assert isinstance(container, dict)
+    return container
+
+
+def confined(container: dict[str, Any], folder: Path, command: list[str], **given: str) -> list[str]:
+    """A container without a runtime: its capabilities, its read-only root and /proc/sys, its environment."""
     said = container["securityContext"]
-    assert (said["readOnlyRootFilesystem"], said["privileged"]) == (True, False)
-    allowed = ",".join(f"+{name.lower()}" for name in said["capabilities"]["add"])
-    capabilities = ["setpriv", f"--bounding-set=-all,{allowed}", f"--inh-caps=-all,{allowed}", "--no-new-privs", "--"]
-    data = one(base(), "ConfigMap", "felixlite")["data"]
-    given = {**data, **{found["name"]: found["value"] for found in container["env"] if "value" in found}}
-    given["FELIXLITE_PROC_SYS"] = f"{folder}{given['FELIXLITE_PROC_SYS']}"
-    given["FELIXLITE_STORE"] = command[command.index("--store") + 1]
-    where = command.index("--store")
-    command = [*command[:where], *command[where + 2 :]]
+    assert (said["readOnlyRootFilesystem"], said["allowPrivilegeEscalation"]) == (True, False)
+    assert not said.get("privileged")
+    assert said["capabilities"]["drop"] == ["ALL"]
+    allowed = ",".join(["-all", *(f"+{name.lower()}" for name in said["capabilities"].get("add", ()))])
+    rights = ["setpriv", f"--bounding-set={allowed}", f"--inh-caps={allowed}", "--no-new-privs", "--"]
+    environment = ["env", "-u", "FELIXLITE_HEALTHENABLED", "PYTHONDONTWRITEBYTECODE=1"]
+    environment += [f"{name}={value}" for name, value in given.items()]
+    return ["unshare", "--mount", "sh", "-c", CONFINE, "sh", str(folder), *environment, *rights, *command]
+
+
+def environment_of(container: dict[str, Any], folder: Path, store: str) -> dict[str, str]:
+    given = {**one(base(), "ConfigMap", "felixlite")["data"], "FELIXLITE_STORE": store, "FELIXLITE_NODENAME": "n1"}
+    given |= {found["name"]: found["value"] for found in container["env"] if "value" in found}
+    return {**given, "FELIXLITE_PROC_SYS": f"{folder}{given['FELIXLITE_PROC_SYS']}"}
+
+
+def as_the_manifest_says(command: list[str], folder: Path) -> list[str]:
+    container, where = container_of("containers"), command.index("--store")
+    store, command = command[where + 1], [*command[:where], *command[where + 2 :]]
     assert [word for word in container["args"] if word not in command] == []
-    environment = ["env", "PYTHONDONTWRITEBYTECODE=1", *(f"{name}={value}" for name, value in given.items())]
-    return ["unshare", "--mount", "sh", "-c", CONFINE, "sh", str(folder), *environment, *capabilities, *command]
+    return confined(container, folder, command, **environment_of(container, folder, store))
+
+
+def probed(container: dict[str, Any], probe: str) -> int:
+    """As a kubelet does it."""
+    said = container[probe]["httpGet"]
+    connection = http.client.HTTPConnection(
+        said["host"], said["port"], timeout=container[probe].get("timeoutSeconds", 30)
+    )
+    try:
+        connection.request("GET", said["path"])
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
 
 
 def test_the_agent_works_with_the_rights_that_the_manifest_gives_its_container(plugins: dict[str, bytes]) -> None:
+    container = container_of("containers")
     with kubernetes_node(plugins["compiled"], as_the_manifest_says) as node, pod("kn") as space:
         held = (Path("/proc") / str(node.agent.pid) / "status").read_text()
         assert "NoNewPrivs:\t1" in held
         assert int(held.partition("CapEff:")[2].split()[0], 16).bit_count() == 4
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            patiently(lambda probe=probe: node.net.run(probed, container, probe) == 200)
         node.a_pod("web-0")
         address = node.add(space, "web-0", "c1")
         assert f"{address} dev cali" in node.routes()
@@ -261,3 +298,34 @@ def test_the_agent_works_with_the_rights_that_the_manifest_gives_its_container(p
         forwards = node.net.command("cat", "/proc/sys/net/ipv4/ip_forward")
         assert forwards.strip() == "1"
         assert node.call("DEL", space, "web-0", "c1") == {}
+
+        program, *words = container["lifecycle"]["preStop"]["exec"]["command"]
+        assert program == "felixlite"
+        environment = environment_of(container, node.folder, node.store_url)
+        command = [sys.executable, "-m", "felixlite", *words]
+        assert "NetworkUnavailable" in node.net.command(*confined(container, node.folder, command, **environment))
+
+
+def test_the_init_container_installs_the_plugin_with_no_capability_at_all(tmp_path: Path) -> None:
+    container = container_of("initContainers")
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    for mount in mounts:
+        (tmp_path / mount[1:]).mkdir(parents=True, exist_ok=True)
+    arguments = [f"{tmp_path}{word}" if word in mounts else word for word in container["args"]]
+    assert sum(word.startswith(str(tmp_path)) for word in arguments) == 2
+
+    def run(*command: str) -> "subprocess.CompletedProcess[str]":
+        confinement = confined(container, tmp_path, [*command], TMPDIR=str(tmp_path / "tmp"))  # the mount of that name
+        return subprocess.run(confinement, capture_output=True, text=True, check=False)
+
+    held = run("cat", "/proc/self/status").stdout
+    assert int(held.partition("CapEff:")[2].split()[0], 16) == 0
+    assert "Read-only file system" in run("touch", "/usr/felixlite").stderr
+    done = run(sys.executable, "-m", "felixlite", *arguments)
+    assert done.returncode == 0, done.stderr
+    (conflist,) = (tmp_path / "host/etc/cni/net.d").iterdir()
+    plugin = tmp_path / "host/opt/cni/bin" / json.loads(conflist.read_text())["plugins"][0]["type"]
+    said = subprocess.run(
+        [plugin], env={"CNI_COMMAND": "VERSION"}, input="{}", capture_output=True, text=True, check=True
+    )
+    assert "1.1.0" in json.loads(said.stdout)["supportedVersions"]
