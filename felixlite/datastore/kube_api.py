@@ -99,11 +99,12 @@ class Api:
         attempts = 0
         while True:
             self._rest(self._pace.delay())
+            used = self._access
             answer = self._answer(method, target, data, content_type)
             if answer.code < 300:
                 return self._decoded(answer, what)
             status = status_of(answer.code, answer.body)
-            if answer.code == 401 and not attempts and self.identify_again():
+            if answer.code == 401 and not attempts and self.identify_again(used):
                 attempts += 1
                 continue
             attempts += 1
@@ -126,8 +127,8 @@ class Api:
         lines += [f"{name}: {value}" for name, value in self._headers().items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
-    def identify_again(self) -> bool:
-        """Read again who we are; whether that is somebody else now."""
+    def identify_again(self, used: Access) -> bool:
+        """Read again who we are; whether that is somebody else than `used`, which another thread may have seen to already."""
         try:
             now = self._address.access()
             context = now.context()
@@ -136,10 +137,9 @@ class Api:
         finally:
             self._read_at = time.monotonic()
         with self._lock:
-            is_new = now != self._access
-            if is_new:
+            if now != self._access:
                 self._access, self._context = now, context
-        return is_new
+            return self._access != used
 
     def avoid(self, server: Server) -> None:
         """The next request goes to another one first, if there is another."""
@@ -253,7 +253,7 @@ class Api:
 
     def _look_again(self) -> None:
         if time.monotonic() - self._read_at > READ_AGAIN:
-            self.identify_again()
+            self.identify_again(self._access)
 
     def _rest(self, seconds: float) -> None:
         if seconds > 0:

@@ -24,7 +24,7 @@ from felixlite.datastore.kube_api import Api, reason
 from felixlite.datastore.kube_forms import event_of
 from felixlite.datastore.kube_status import BUSY, error_of, retry_after, status_of
 from felixlite.datastore.kube_stream import Garbled, Stream
-from felixlite.datastore.kubeconfig import Server
+from felixlite.datastore.kubeconfig import Access, Server
 from felixlite.datastore.store import Event, metadata
 from felixlite.errors import Unreachable
 from felixlite.reconcile import pause
@@ -45,6 +45,7 @@ class _Followed:
     failures: int = 0
     failing_since: float | None = None
     server: Server | None = None
+    used: Access | None = None  # as whom it was opened
     connection: socket.socket | None = None
     stream: Stream = field(default_factory=Stream)
     ends: float = 0.0  # by then the server has ended it, or is dead
@@ -112,6 +113,7 @@ class KubernetesWatch:
             "resourceVersion": one.revision,
             "timeoutSeconds": str(lasts),
         }
+        one.used = self._api.access
         try:
             one.server, connection = self._api.connect()
         except Unreachable as error:
@@ -200,7 +202,7 @@ class KubernetesWatch:
         server, code = one.server, int(status.get("code") or 0)
         if code in BUSY or code >= 500:
             self._broke(one, str(status.get("message") or code), retry_after(status, header))
-        elif code == 401 and self._api.identify_again():
+        elif code == 401 and one.used and self._api.identify_again(one.used):
             self._broke(one, "our token was replaced")
         else:
             self._shut(one)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from felixlite.datastore import connect
+from felixlite.datastore.kubernetes import KubernetesStore
 from felixlite.datastore.store import Bookmark, Changed, Deleted, Event, Key, Store
 from felixlite.errors import Compacted, Denied, Misconfigured, StoreError, Unreachable
 from tests.support.apiserver import apiserver
@@ -107,6 +108,14 @@ def test_a_token_that_was_replaced_on_the_disk_is_read_when_the_old_one_is_refus
     server.on("GET", POOLS, refusal(401, "Unauthorized", "Unauthorized"), listing([], "7"))
     assert store.list("IPPool").revision == "7"
     assert [one.token for one in server.asked if one.path == POOLS] == ["first", "second"]
+
+
+def test_a_token_that_another_thread_has_read_already_is_as_new(store: KubernetesStore, tmp_path: Path) -> None:
+    first = store._api.access
+    (tmp_path / "token").write_text("second\n")
+    assert store._api.identify_again(first)
+    assert store._api.identify_again(first)  # another request, which was refused with the first one as well
+    assert not store._api.identify_again(store._api.access)
 
 
 def test_a_token_that_stays_refused_is_told_and_not_tried_for_ever(server: Hostile, store: Store) -> None:
