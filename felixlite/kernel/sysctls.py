@@ -49,8 +49,7 @@ class Sysctls:
         with self.host.visiting():
             for path, value in items.items():
                 try:
-                    with open(self._file(path), "r+") as setting:  # noqa: PTH123  _file answers text
-                        setting.write(value.partition("|")[0])
+                    self._write(path, value.partition("|")[0])
                 except OSError as error:
                     failed[path] = OSError(error.errno, f"{error.strerror}: cannot set {path} to {value}")
         return failed
@@ -71,6 +70,13 @@ class Sysctls:
         descriptor = os.open(self._file(path), os.O_RDONLY | os.O_CLOEXEC)
         try:
             return " ".join(os.read(descriptor, 4096).decode().split())
+        finally:
+            os.close(descriptor)
+
+    def _write(self, path: str, value: str) -> None:
+        descriptor = os.open(self._file(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value.encode())
         finally:
             os.close(descriptor)
 
