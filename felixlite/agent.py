@@ -241,6 +241,7 @@ class Agent:
             submit=self.loop.submit,
             state=self._cni_state,
             mtu=lambda: self.planner.mtus.pod if self.planner.mtus else None,
+            making=self.events.expected.making,
             most_mtu=lambda: self.planner.mtus.uplink if self.planner.mtus else None,
             differences=lambda: self.loop.ask(lambda loop: loop.reconciler.differences(loop.planned.tables)),
             has_namespace=lambda name: f"kns.{name}" in self.loop.snapshot.profiles,

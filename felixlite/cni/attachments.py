@@ -10,9 +10,9 @@ One lock for each host interface: whatever comes for one pod comes one after the
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ class Attachments:
         request = asked.request
         who = pods.whose(request, self.node)
         self._must_be_ready()
-        with wiring.pod_namespace(request.netns, asked.netns) as namespace, self.locks.held(who.host_interface):
+        with wiring.pod_namespace(request.netns, asked.netns) as namespace, self._alone(who.host_interface):
             self.notes.forget(request)
             self.removals.wait(who.host_interface)
             asked.stopwatch.lap("begin")
@@ -100,6 +100,12 @@ class Attachments:
                     self._undo(asked, who)
                 raise
         return result.result(request, result.Attached(link, pod.mac, assigned.addresses))
+
+    @contextmanager
+    def _alone(self, link: str) -> Iterator[None]:
+        """Nobody else is at work under this name, and the core hears of the link from us."""
+        with self.locks.held(link), self.core.making(link):
+            yield
 
     def _must_be_ready(self) -> None:
         code, why = self.core.state()

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,7 +35,8 @@ class Core:
     is known, `most_mtu` what it would be without tunnels; `differences` what a converge would change now, table by
     table; `has_namespace` whether the store can know more about the pods of a Kubernetes namespace (a round trip that is
     spared where there is no Kubernetes); `ahead` calls what submits a change that was just written to the store, and
-    keeps back what the store's watch says of the time before (datastore/source.py).
+    keeps back what the store's watch says of the time before (datastore/source.py); within `making` the kernel's word of a
+    link of that name is kept back (kernel/expected.py).
     """
 
     submit: Callable[[Sequence[Change]], "Future[Any]"]
@@ -44,6 +46,7 @@ class Core:
     has_namespace: Callable[[str], bool] = lambda _name: True
     ahead: Ahead = lambda _key, _revision, tell: tell()
     most_mtu: Callable[[], int | None] = lambda: None
+    making: Callable[[str], AbstractContextManager[None]] = lambda _link: nullcontext()
 
 
 def wait_for(coming: "Future[Any]", seconds: float) -> Told:

@@ -21,6 +21,7 @@ from typing import Any, Final
 from felixlite.addresses import Prefix
 from felixlite.kernel import messages, packetfilter, seen
 from felixlite.kernel.addresses import every_address
+from felixlite.kernel.expected import Expected
 from felixlite.kernel.host import Host
 from felixlite.kernel.links import OUR_NAMES, every_link
 from felixlite.kernel.netlink import Socket, attributes, each
@@ -53,8 +54,10 @@ class Picture:
         owns: Callable[[RouteKey], bool],
         ours: Collection[str] = OUR_NAMES,
         adopts: Callable[[str], bool] = lambda _: True,
+        expected: Expected | None = None,
     ) -> None:
         self.owns, self.adopts = owns, adopts
+        self.expected = expected or Expected(lambda _changes: None)
         self.ours = frozenset(ours)
         self.links: dict[int, seen.SeenLink] = {}
 
@@ -101,7 +104,9 @@ class Picture:
                 news.touched.add("links")
             if before.state.name != name:
                 news.changes.append(Gone("links", before.state.name))
-        news.changes.append(Put("links", name, self._told(link)))
+        told = self._told(link)
+        if not self.expected.keeps(name, told):
+            news.changes.append(Put("links", name, told))
 
     def _link_gone(self, link: seen.SeenLink, news: News) -> None:
         before = self.links.pop(link.state.index, None)
@@ -109,6 +114,7 @@ class Picture:
             return
         name = before.state.name
         if not any(other.state.name == name for other in self.links.values()):
+            self.expected.is_gone(name)
             news.changes.append(Gone("links", name))
         if name in self.ours:
             news.touched.add("links")
@@ -168,7 +174,8 @@ class Events:
         other_ports: Collection[int] = (),
     ) -> None:
         self.put, self.touched = put, touched
-        self.picture = Picture(owns, adopts=adopts)
+        self.expected = Expected(put)
+        self.picture = Picture(owns, adopts=adopts, expected=self.expected)
         self._own = Host(host.namespace)  # a Host belongs to one thread
         self._listener = Socket(host.namespace)
         self._listener.filter(packetfilter.program([host.netlink.port, *other_ports]))

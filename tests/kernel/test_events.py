@@ -288,3 +288,15 @@ def test_a_carrier_that_goes_costs_nothing_that_we_write_and_its_coming_is_no_li
     told, _ = listener.news()
     assert links_that_came_up(before, [c for c in told if getattr(c, "key", "") == "v0"]) == {"v0"}
     assert key not in Routes(host).read()
+
+
+def test_a_link_that_is_being_made_is_told_when_its_maker_is_done_and_not_if_it_is_gone_by_then(net, listener):
+    expected = listener.events.expected
+    with expected.making("w0"), expected.making("w1"):
+        net.ip("link add w0 type bridge")
+        net.ip("link add w1 type bridge")
+        net.ip("link del w1")
+        told, _ = listener.news()
+        assert [(type(c), c.key) for c in told] == [(Gone, "w1")]
+    told, _ = listener.news()
+    assert [(type(c), c.key) for c in told] == [(Put, "w0")]
