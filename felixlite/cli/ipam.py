@@ -73,6 +73,8 @@ def show(
     facts = read_facts(session.store)
     if pool and pool not in {known.name for known in facts.pools}:
         raise FelixliteError(f"there is no IPPool {pool}; `felixlite get ippools` lists them")
+    if node and node not in {*facts.nodes, *(ledger.node for ledger in facts.ledgers.values())}:
+        raise FelixliteError(f"there is no Node {node}, and no block of it; `felixlite get nodes` lists them")
     if wanted:
         _show_address(facts, address_of(wanted), output)
     elif borrowed or addresses:

@@ -16,7 +16,7 @@ from felixlite.datastore import etcd_wire
 from felixlite.datastore.address import EtcdAddress
 from felixlite.datastore.cluster import Cluster, rpc
 from felixlite.datastore.documents import born, kept
-from felixlite.datastore.etcd_watch import EtcdWatch, end_of, entry_of
+from felixlite.datastore.etcd_watch import EtcdWatch, end_of, entry_at, entry_of
 from felixlite.datastore.layout import keeps_metadata, key_of, path_of, prefixes, stored
 from felixlite.datastore.store import Document, Entry, Key, Listing, Overtaken, Write, in_order
 from felixlite.errors import AlreadyExists, Compacted, Conflict, NotFound, StoreError
@@ -41,8 +41,7 @@ class EtcdStore:
         for start in range(0, len(keys), MOST_KEYS):
             some = keys[start : start + MOST_KEYS]
             answer = self._cluster.txn(etcd_wire.transaction((), map(_read, some)), again=True)
-            said = rpc.TxnResponse.FromString(answer).responses
-            found += [_first(key, one) for key, one in zip(some, said, strict=True)]
+            found += _found(some, answer)
         return found
 
     def list(self, kind: str, *, namespace: str = "", node: str = "") -> Listing:
@@ -91,7 +90,7 @@ class EtcdStore:
         )
         revision = etcd_wire.written(answer)
         if revision is None:
-            raise _overtaken(writes, rpc.TxnResponse.FromString(answer).responses)
+            raise _overtaken(writes, answer)
         return [
             None if document is None else Entry(write.key, document, str(revision))
             for write, document in zip(writes, documents, strict=True)
@@ -150,9 +149,9 @@ def _to_write(write: Write) -> Document | None:
     return kept(write.document) if write.revision else _fresh(write.key, write.document)
 
 
-def _overtaken(writes: Sequence[Write], responses: Sequence[Any]) -> Overtaken:
+def _overtaken(writes: Sequence[Write], answer: bytes) -> Overtaken:
     """Names the first that is not as it was expected."""
-    now = [_first(write.key, said) for write, said in zip(writes, responses, strict=True)]
+    now = _found([write.key for write in writes], answer)
     first = next(w.key for w, entry in zip(writes, now, strict=True) if (entry and entry.revision) != w.revision)
     return Overtaken(f"{first} changed meanwhile: read it again and retry", now)
 
@@ -184,6 +183,6 @@ def _read(key: Key) -> bytes:
     return etcd_wire.read(path_of(key).encode())
 
 
-def _first(key: Key, said: Any) -> Entry | None:
-    kvs = said.response_range.kvs
-    return entry_of(key, kvs[0]) if kvs else None
+def _found(keys: Sequence[Key], answer: bytes) -> list[Entry | None]:
+    """What a transaction of reads, one for each key, brought."""
+    return [entry_at(key, *one) if one else None for key, one in zip(keys, etcd_wire.found(answer), strict=True)]

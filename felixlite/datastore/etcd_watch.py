@@ -141,7 +141,11 @@ def end_of(prefix: str) -> bytes:
 
 
 def entry_of(key: Key, kv: Any) -> Entry:
-    return Entry(key, document_of(key, _value(kv.value)), str(kv.mod_revision))
+    return entry_at(key, kv.value, kv.mod_revision)
+
+
+def entry_at(key: Key, value: bytes, revision: int) -> Entry:
+    return Entry(key, document_of(key, _value(value)), str(revision))
 
 
 def _value(raw: bytes) -> object:

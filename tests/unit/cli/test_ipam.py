@@ -51,6 +51,8 @@ def test_show_blocks_of_one_node(ipam):
 
     assert [(block["node"], block["used"]) for block in found] == [("n2", 1)]
     assert "Block" in ipam("show", "--blocks")
+    ipam("show", "--node", "n9")
+    assert "there is no Node n9" in ipam.err
 
 
 def test_show_tells_whose_an_address_is(ipam):

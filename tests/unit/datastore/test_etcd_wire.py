@@ -37,3 +37,16 @@ def test_of_the_answer_to_a_write_the_revision_counts(revision, succeeded, count
     answer = rpc.TxnResponse(header=header, succeeded=succeeded, responses=puts)
 
     assert etcd_wire.written(answer.SerializeToString()) == (revision if succeeded else None)
+
+
+@given(st.lists(st.none() | st.tuples(keys, values, st.integers(1, 2**63 - 1)), max_size=4), st.booleans())
+def test_of_the_answer_to_a_read_each_value_and_its_revision_count(there, succeeded):
+    answer = rpc.TxnResponse(succeeded=succeeded)
+    answer.header.revision = 3
+    for one in there:
+        said = answer.responses.add().response_range
+        said.header.revision, said.count = 3, 1 if one else 0
+        if one:
+            said.kvs.add(key=one[0], value=one[1], mod_revision=one[2], version=2, lease=1)
+
+    assert list(etcd_wire.found(answer.SerializeToString())) == [one and one[1:] for one in there]
