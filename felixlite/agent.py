@@ -39,7 +39,7 @@ from felixlite.controllers.runner import Event
 from felixlite.controllers.team import Team
 from felixlite.datastore import announcer, connect, source
 from felixlite.datastore.source import Source
-from felixlite.datastore.store import Store
+from felixlite.datastore.store import Key, Store
 from felixlite.duties import Duties, Duty
 from felixlite.errors import Misconfigured, StoreError, Unreachable
 from felixlite.figures import Totals, of_bgp, of_reads, samples
@@ -66,7 +66,7 @@ from felixlite.plan import NodePlanner, Published, Surroundings
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
 from felixlite.reconcile import Reconciler, Table, merged
-from felixlite.registration import FirstPool, ensure_pool, publish, register
+from felixlite.registration import FirstPool, ensure_pool, publish, refuse_namesake, register
 from felixlite.sessionevents import SessionEvents
 from felixlite.snapshot import Change, SessionState, Snapshot
 from felixlite.threads import Threads
@@ -123,6 +123,7 @@ class Agent:
         self.here = options.node_name or socket.gethostname().lower()
         self.log = logs.begin(self.here)
         self.totals, self.began = Totals(), time.monotonic()
+        self.registered: tuple[Interface | None, ...] = ()  # the addresses that this process wrote to its Node
         self.threads = Threads()
         self.store: Store = connect(options.store)
         has_ipv6 = Path("/proc/sys/net/ipv6").exists()
@@ -192,7 +193,9 @@ class Agent:
         tunnels = Tunnels(self.ipam, self.store, self.here)
         return [
             Duty(
-                "registration", lambda known: (known.link_addresses, self._is_registered(known)), self._keep_registered
+                "registration",
+                lambda known: (known.link_addresses, self._is_registered(known), self._stored_address(known)),
+                self._keep_registered,
             ),
             Duty(
                 "tunnel addresses",
@@ -235,6 +238,11 @@ class Agent:
 
     def _is_registered(self, known: Snapshot) -> bool:
         return self.here in known.nodes
+
+    def _stored_address(self, known: Snapshot) -> str:
+        """The same object as long as it is the same address."""
+        node = known.nodes.get(self.here)
+        return sys.intern(f"{node.ipv4} {node.ipv6}" if node else "")
 
     def _cni(self) -> Server:
         core = Core(
@@ -315,6 +323,7 @@ class Agent:
         ipv4, ipv6 = self._detected(known, 4), self._detected(known, 6)
         self._join()
         register(self.store, self.here, ipv4, ipv6)
+        self.registered = (ipv4, ipv6)
         ensure_pool(self.store, self.options.first_pool, ipv4)
 
     def _join(self) -> None:
@@ -327,6 +336,8 @@ class Agent:
 
     def _keep_registered(self, known: Snapshot) -> None:
         if known.link_addresses:
+            local = {address.partition("/")[0] for _, address in known.link_addresses}
+            refuse_namesake(self.store.get(Key("Node", self.here)), self.registered, local)
             self._register(known)
 
     def _publish(self, _: Snapshot) -> None:

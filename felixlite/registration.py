@@ -5,7 +5,7 @@ that is read again and retried, so that any number of nodes may start at once.  
 (labels, AS number, tunnel addresses) stays.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from ipaddress import ip_interface
@@ -45,6 +45,22 @@ def refuse_taken(nodes: Sequence[Entry], here: str, address: Interface) -> None:
             raise Misconfigured(
                 f"Node {here}: address {address.ip} is already that of Node {entry.key.name}; give this node its own "
                 f"(--ip, --ip-autodetection-method) or, if {entry.key.name} is gone, `felixlite delete node {entry.key.name}`"
+            )
+
+
+def refuse_namesake(node: Entry | None, written: Collection[Interface | None], local: Collection[str]) -> None:
+    """The own Node names an address that is neither of this machine nor what we wrote: somebody else goes by this name.
+
+    Writing over it would only make both write for ever; the one that was there first says so.
+    """
+    ours = {*local, *(str(address.ip) for address in written if address)}
+    for address in _addresses(node.document) if node else ():
+        if str(address) not in ours:
+            assert node  # noqa: S101  it has addresses
+            here = node.key.name
+            raise Misconfigured(
+                f"Node {here}: its address became {address}, which is not of this machine: another one runs under the name "
+                f"{here}, too; give one of them another --node-name, then restart the agent of the other"
             )
 
 

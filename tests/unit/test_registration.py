@@ -5,7 +5,7 @@ import pytest
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Key
 from felixlite.errors import Misconfigured
-from felixlite.registration import FirstPool, ensure_pool, register
+from felixlite.registration import FirstPool, ensure_pool, refuse_namesake, register
 
 N1 = Key("Node", "n1")
 
@@ -38,6 +38,18 @@ def test_a_changed_address_keeps_what_others_set_on_the_node():
     assert node["spec"]["bgp"] == {
         "ipv4Address": "10.0.0.6/24", "ipv6Address": "fd00::6/64", "asNumber": 65001, "ipv4IPIPTunnelAddr": "192.168.1.1"
     }  # fmt: skip
+
+
+def test_a_node_that_got_the_address_of_another_machine_is_told_of_its_namesake():
+    store, own = MemoryStore(), ip_interface("10.0.0.5/24")
+    register(store, "n1", own, None)
+    refuse_namesake(store.get(N1), [own], ["10.0.0.5"])
+    refuse_namesake(store.get(N1), [own], ["10.0.0.6"])  # ours was changed on this machine: it is written anew
+    register(store, "n1", ip_interface("10.0.0.9/24"), None)
+    refuse_namesake(store.get(N1), [own], ["10.0.0.5", "10.0.0.9"])  # a person chose another one of this machine
+
+    with pytest.raises(Misconfigured, match=r"Node n1: its address became 10\.0\.0\.9.*another --node-name"):
+        refuse_namesake(store.get(N1), [own, None], ["10.0.0.5"])
 
 
 def test_an_address_that_another_node_holds_is_refused_by_name():
