@@ -141,11 +141,11 @@ class Assignment:
             raise _AlsoLost(f"what was to be written with the assignment changed meanwhile: {lost}") from None
         self.handle = now[documents.handle_key(self.request.handle)]
         for cidr in draft.after:
-            entry = now[documents.block_key(cidr)]
+            entry, was_ours = now[documents.block_key(cidr)], cidr in self.own.seen
             if self.own.learn(cidr, entry):
                 self.overtaken += 1
             else:
-                self.search.missed(cidr, entry)
+                self.search.missed(cidr, entry, was_ours=was_ours)
         self.own.shared = self.own.shared or self.overtaken > 1
 
     def _as_it_is(self, draft: Draft, writes: Sequence[Write], lost: Exception) -> dict[Key, Entry | None]:

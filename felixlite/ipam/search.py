@@ -88,9 +88,10 @@ class Search:
         self.overtaken = True
         self.occupied = None
 
-    def missed(self, cidr: Prefix, now: Entry | None) -> None:
-        """A block is not ours as we took it to be; `now`: what it is instead."""
-        self.fresh = False
+    def missed(self, cidr: Prefix, now: Entry | None, *, was_ours: bool) -> None:
+        """A block is not as we took it to be; `now`: what it is instead. That somebody claimed the one that we wanted, too,
+        says nothing about our own; that it is not there after all does."""
+        self.fresh = self.fresh and not was_ours and now is not None
         self.lenders.entries.pop(cidr, None)
         if now:
             self.met.add(cidr)
