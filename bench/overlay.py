@@ -93,15 +93,28 @@ def paired(
     yardstick: Callable[[], AbstractContextManager[Any]],
     count: int = PAIRS,
 ) -> dict[str, Any]:
-    """`yardstick` opens the other path; nullcontext with another mode set before is a path as well."""
-    figures = []
-    for _ in range(count):
+    """`yardstick` opens the other path; nullcontext with another mode set before is a path as well.
+
+    Who comes first takes turns, and the first pair only warms up.
+    """
+
+    def mine() -> float:
         lan.pool = modes(**ours)
         lan.converge()
-        mine = gigabits(lan)
+        return gigabits(lan)
+
+    def other() -> float:
         with yardstick():
-            figures.append((mine, gigabits(lan)))
-    return row(name, figures)
+            return gigabits(lan)
+
+    figures = []
+    for turn in range(count + 1):
+        if turn % 2:
+            figures.append((mine(), other()))
+        else:
+            theirs = other()
+            figures.append((mine(), theirs))
+    return row(name, figures[1:])
 
 
 def row(name: str, figures: list[tuple[float, float]]) -> dict[str, Any]:

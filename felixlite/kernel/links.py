@@ -52,6 +52,7 @@ class Links:
         self.ours = frozenset(ours)
         self._remade: set[str] = set()
         self._set: set[str] = set()  # links that we have set something on
+        self._free: set[str] = set()  # TUN devices that were found to be nobody else's
 
     def read(self) -> dict[str, Link]:
         return self.read_for({})
@@ -70,8 +71,12 @@ class Links:
         }
 
     def _taken(self, wanted: Mapping[str, Link]) -> list[str]:
+        """Asked until nobody has it: from then on our own process holds it, and this table is read with every pod."""
+        asked = [name for name, row in wanted.items() if row.kind == "tun" and name not in self._free]
         with self.host.visiting():
-            return [name for name, row in wanted.items() if row.kind == "tun" and tun.strangers(name)]
+            taken = [name for name in asked if tun.strangers(name)]
+        self._free |= {*asked} - {*taken}
+        return taken
 
     def adopts(self, name: str) -> bool:
         """From any thread."""
