@@ -230,6 +230,29 @@ def test_a_link_that_is_gone_takes_its_classifier_along_without_an_error():
         assert not table.read()
 
 
+def test_a_node_that_never_says_that_it_accepts_is_waited_for_as_long_as_configured_and_then_no_more():
+    with stations(EBPF, modes()) as lan:
+        lan.converge()
+        lan.pool = modes(ipip="Always")
+        lan.step("n1")
+        lan.step("n1")
+        assert "10.65.2.0/26 via 192.168.50.2 dev eth0" in lan.spaces["n1"].ip("route")
+        lan.ping("n1", "n2")
+        assert "native to n2 until it says that it can accept ipip (5 of 10 s)" in notes(lan, 5)
+
+        lan.now += 10
+        lan.step("n1")
+        assert "10.65.2.0/26 via 192.168.50.2 dev tunl0" in lan.spaces["n1"].ip("route")
+        assert "ipip to n2, which never said that it accepts it; 10 s were up" in notes(lan, 0)
+
+        lan.step("n2")
+        lan.ping("n1", "n2")
+
+
+def notes(lan, later):
+    return "\n".join(lan.stations["n1"].planner.last.notes(lan.now + later))
+
+
 HOLD_A_TUN = """
 import os, struct, fcntl, sys
 device = os.open("/dev/net/tun", os.O_RDWR)
