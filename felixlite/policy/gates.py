@@ -76,7 +76,7 @@ def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
         to_address=settings.nat_address if settings.nat_address and settings.nat_address.version == family else None,
         ports=settings.nat_ports,
         out_interfaces=settings.nat_interfaces,
-        keep_inside=settings.keep_pod_addresses and bool(inside),
+        keep_inside=tuple(disjoint(inside)) if settings.keep_pod_addresses else (),
         tunnels=tuple(tunnel for tunnel in inputs.tunnels if tunnel.address.version == family),
     )
     return {

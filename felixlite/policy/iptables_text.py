@@ -357,8 +357,8 @@ def nat_rules(nat: Nat, family: int) -> Iterator[str]:
             f"-o {tunnel.link} ! -s {tunnel.address} -m addrtype --src-type LOCAL "
             f"-j SNAT --to-source {tunnel.address}{_random(nat)}"
         )
-    if nat.keep_inside:
-        yield f"-m set --match-set {inside} src -m set --match-set {inside} dst -j ACCEPT"
+    for net in nat.keep_inside:  # mapped to itself, so that NAT of whatever program comes later leaves it alone
+        yield f"-s {net} -m set --match-set {inside} dst -j NETMAP --to {net}"
     if nat.outgoing:
         out = f"-o {nat.out_interfaces} " if nat.out_interfaces else ""
         leaving = f"{out}-m set --match-set {masqueraded} src -m set ! --match-set {inside} dst"

@@ -174,7 +174,7 @@ class Nat:
     to_address: Address | None = None
     ports: tuple[int, int] | None = None
     out_interfaces: str = ""  # a pattern such as eth+
-    keep_inside: bool = False  # keep other programs' rules from rewriting pod-to-pod sources
+    keep_inside: tuple[Prefix, ...] = ()  # whose addresses other programs' rules do not rewrite from pod to pod
     tunnels: tuple[Tunnel, ...] = ()
     random_fully: bool = True
 

@@ -157,7 +157,7 @@ def test_a_service_of_kube_proxy_in_iptables_mode(lab: PolicyLab, agent: Agent, 
         agent.converge(WORLD)
         assert reaches_the_service_as_itself(lab)
         assert enforces(lab)
-        assert list(lab.node.run(rewriting_rules, [POOL.cidr])) == []
+        assert lab.node.run(rewriting_rules, [POOL.cidr]) == []
 
 
 def test_a_service_of_kube_proxy_in_nftables_mode(lab: PolicyLab, agent: Agent) -> None:

@@ -14,6 +14,7 @@ from felixlite.policy import iptables, xtables
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.choice import Backend
 from felixlite.policy.evaluate import Packet
+from felixlite.policy.foreign import rewriting_rules
 from felixlite.policy.rows import ANYWHERE, Key, Match, PolicyChain, Rule, Side, chained
 from felixlite.policy.settings import PolicySettings
 from felixlite.reconcile import Reconciler, merged
@@ -236,6 +237,33 @@ def test_a_pod_keeps_its_address_between_pods_though_docker_masquerades_its_pool
         lab.arrived([probe], [probe])
     finally:
         lab.node.command(program, "-t", "nat", "-D", *docker)
+    assert (spoiled, lab.seen_from[probe]) == (NODE, "10.65.0.1")
+
+
+FIREWALLD = """\
+table inet firewalld {
+    chain nat_POST_public { meta nfproto ipv4 oifname != "lo" masquerade; }
+    chain nat_POSTROUTING { type nat hook postrouting priority srcnat + 10; policy accept; jump nat_POST_public; }
+}
+"""
+
+
+def test_a_native_rule_of_nftables_that_takes_pods_their_addresses_is_named_and_kept_away(
+    lab: PolicyLab, agent: Agent
+) -> None:
+    lab.node.command("nft", "-f", "-", stdin=FIREWALLD)
+    world = inputs([A], pools={"pool": POOL, "far": Pool("far", Prefix.parse("192.0.2.2/32"))})
+    probe = udp("10.65.0.1", OUTSIDE)
+    try:
+        agent.converge(world)
+        named = lab.node.run(rewriting_rules, [POOL.cidr])
+        lab.arrived([probe], [probe])
+        spoiled = lab.seen_from[probe]
+        agent.converge(replace(world, settings=PolicySettings(keep_pod_addresses=True)))
+        lab.arrived([probe], [probe])
+    finally:
+        lab.node.command("nft", "delete", "table", "inet", "firewalld")
+    assert named == ['nft inet firewalld nat_POST_public: meta nfproto ipv4 oifname != "lo" masquerade']
     assert (spoiled, lab.seen_from[probe]) == (NODE, "10.65.0.1")
 
 

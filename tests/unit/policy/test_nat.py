@@ -3,6 +3,7 @@
 import pytest
 
 from felixlite.addresses import Prefix
+from felixlite.policy import nat_nftables
 from felixlite.policy.nat import rewriting
 
 POOLS = [Prefix.parse("172.17.0.0/16")]
@@ -59,3 +60,64 @@ def test_a_net_that_talks_to_itself_is_no_hairpin() -> None:
 
 def test_other_tables_rewrite_nothing() -> None:
     assert found("-A POSTROUTING -j MASQUERADE", table="mangle") == []
+
+
+# -- rules of nftables itself
+
+
+def native(*rules: str, family: str = "ip", known: tuple[str, ...] = (), chains: str = "") -> list[str]:
+    body = "".join(f"\t\t{rule}\n" for rule in rules)
+    hook = "type nat hook postrouting priority srcnat + 10; policy accept;"
+    table = f"table {family} theirs {{\n\tchain post {{\n\t\t{hook}\n{body}\t}}\n{chains}}}\n"
+    return [rule.partition(": ")[2] for rule in nat_nftables.rewriting(table, POOLS, known)]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        'oifname != "docker0" ip saddr 172.17.0.0/16 counter packets 0 bytes 0 masquerade',
+        "ip saddr { 10.0.0.0/8, 172.16.0.0/12 } snat to 192.0.2.1",
+        "ip saddr != 172.17.5.0/24 masquerade random",
+        "ip saddr @somebody masquerade",
+        'meta nfproto ipv4 oifname != "lo" masquerade',
+        "ip saddr 172.17.0.0/16 ip daddr 172.17.0.0/16 masquerade",
+    ],
+)
+def test_a_native_rule_that_covers_pods_on_both_ends_is_shown(rule: str) -> None:
+    assert native(rule, family="inet") == [rule]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "ip saddr 10.0.0.0/8 masquerade",
+        "ip saddr { 10.0.0.0/8, 192.0.2.0/24 } masquerade",
+        "ip saddr 172.17.0.0/16 ip daddr != 172.16.0.0/12 masquerade",
+        "ip saddr != 172.17.0.0/16 masquerade",
+        "ip saddr 172.17.0.0/16 ip daddr 192.0.2.0/24 masquerade",
+        "ip saddr 172.17.0.2 ip daddr 172.17.0.2 tcp dport 80 masquerade",
+        "ip6 saddr fd00::/8 masquerade",
+        "meta nfproto ipv6 masquerade",
+        "meta mark & 0x00004000 == 0x00004000 masquerade",
+        'ip saddr 172.17.0.0/16 counter accept comment "no masquerade here"',
+    ],
+)
+def test_a_native_rule_that_cannot_touch_pod_to_pod_traffic_is_not(rule: str) -> None:
+    assert native(rule, family="inet") == []
+
+
+def test_native_chains_are_followed_where_pods_could_go() -> None:
+    further = "\tchain zone {\n\t\tmasquerade\n\t}\n"
+    assert native('oifname "eth0" goto zone', chains=further) == ["masquerade"]
+    assert native('oifname vmap { "eth0" : jump zone, "eth1" : jump other }', chains=further) == ["masquerade"]
+    assert native("ip saddr 10.0.0.0/8 jump zone", chains=further) == []
+    assert native(chains=further) == []
+
+
+def test_a_native_chain_that_lets_only_marked_connections_through_is_no_danger() -> None:
+    assert native("meta mark & 0x00004000 == 0x00000000 return", "masquerade fully-random") == []
+
+
+def test_tables_of_another_family_and_those_of_iptables_are_not_looked_at() -> None:
+    assert native("masquerade", family="ip6") == []
+    assert native("masquerade", known=("ip theirs",)) == []
