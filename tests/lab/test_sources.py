@@ -1,14 +1,20 @@
-"""Under which source packets arrive, in every overlay mode, next to a Docker that masquerades the pods' range."""
+"""Under which source packets arrive, in every overlay mode, next to a Docker that masquerades the pods' range.
+
+The receivers tell, and so does a capture of every node's cable.
+"""
 
 import json
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from felixlite.lab import world
+from felixlite.lab.capture import opened
 from felixlite.lab.lab import POOL, Lab
-from tests.lab.test_switch import CROSS, RING, switched
+from felixlite.lab.packets import SNAP, headers
+from tests.lab.test_switch import CROSS, NODES, RING, switched
 
 DOCKERS_RULE = ["-s", POOL, "!", "-o", "docker0", "-j", "MASQUERADE"]
 
@@ -55,6 +61,47 @@ def test_pods_keep_their_addresses_in_every_mode_and_are_masqueraded_once_outsid
     for mode in RING:
         switched(kept, mode)
         world.wait_for(lambda: all(cell.is_right for cell in kept.ping(count=2)), f"the right sources in {mode}", 30.0)
+        with captured(kept) as wire:
+            kept.ping(count=2)
+        assert_sources(kept, wire, mode)
+
+
+Flows = set[tuple[str, str]]  # (source, destination) of the innermost headers of frames
+
+
+@contextmanager
+def captured(lab: Lab) -> Iterator[dict[str, Flows]]:
+    """What passes each node's cable while the body runs, by the node's name."""
+    taps = {node: opened(lab.topology.switch, f"{node}.eth0") for node in NODES}
+    found: dict[str, Flows] = {}
+    try:
+        yield found
+        for node, tap in taps.items():
+            inner = [headers(frame)[-1:] for frame in waiting(tap)]
+            found[node] = {(header.source, header.destination) for (header,) in filter(None, inner)}
+    finally:
+        for tap in taps.values():
+            tap.close()
+
+
+def waiting(tap: socket.socket) -> Iterator[bytes]:
+    tap.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            yield tap.recv(SNAP)
+
+
+def assert_sources(lab: Lab, wire: dict[str, Flows], mode: dict[str, str]) -> None:
+    pods = {pod.address: pod.node for pod in lab.pods()}
+    nodes = {machine.name: str(machine.address) for machine in lab.topology.node_machines()}
+    outside = str(lab.topology.outside.address)
+    for node, flows in wire.items():
+        own = {address for address, where in pods.items() if where == node}
+        far = pods.keys() - own
+        assert {(a, b) for a in own for b in far} <= flows, (mode, node)
+        assert not {(nodes[node], b) for b in far} & flows, (mode, node)
+        assert (nodes[node], outside) in flows, (mode, node)
+        assert not {(a, outside) for a in own} & flows, (mode, node)
 
 
 def test_status_names_the_rule_while_nothing_keeps_it_away(lab: Lab) -> None:

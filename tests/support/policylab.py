@@ -221,7 +221,7 @@ def policy_lab(prefix: str, pods: Sequence[Workload]) -> Iterator[PolicyLab]:
         found = {}
         for pod in pods:
             space = stack.enter_context(namespace(prefix))
-            _plug(node, space, pod)
+            plug(node, space, pod)
             found[pod.name] = (pod, space)
         lab = PolicyLab(node, found)
         stack.callback(lab.close)
@@ -232,7 +232,7 @@ def _sysctl(space: Namespace, *settings: str) -> None:
     space.command("sysctl", "-qw", *settings)
 
 
-def _plug(node: Namespace, space: Namespace, pod: Workload) -> None:
+def plug(node: Namespace, space: Namespace, pod: Workload) -> None:
     """What the CNI plugin would do, with every neighbour known beforehand."""
     mac = pod.mac or f"02:00:00:00:00:{int(pod.addresses[0].packed[-1]):02x}"
     node.ip(f"link add {pod.interface} address {HOST_MAC} type veth peer name eth0 address {mac} netns {space.name}")

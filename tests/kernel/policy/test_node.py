@@ -1,8 +1,10 @@
 """What a node does beside policy, on every backend: guards, NAT, other people's rules, restarts, bad rows."""
 
+import shutil
 import threading
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from felixlite.addresses import Prefix
 from felixlite.model.inside import Mode, Node, Pool
 from felixlite.model.policy import ICMP, UDP, Direction, NetworkSet
-from felixlite.policy import iptables, xtables
+from felixlite.policy import ipset, iptables, xtables
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.choice import Backend
 from felixlite.policy.evaluate import Packet
@@ -43,6 +45,27 @@ from tests.unit.policy.world import entity, inputs, policy, rule
 def test_a_restarted_agent_finds_nothing_to_do(lab: PolicyLab, agent: Agent, backend: Backend) -> None:
     agent.converge(WORLD)
     assert Agent(lab, backend).differences(WORLD) == {}
+
+
+def test_a_restarted_agent_writes_no_rule_and_no_member_again(lab: PolicyLab, agent: Agent, backend: Backend) -> None:
+    """A rule that is written again has another handle, or counts from nothing again; a set is another object."""
+    agent.converge(WORLD)
+    assert enforces(lab)
+    before = identities(lab, backend)
+    Agent(lab, backend).converge(WORLD)
+    assert identities(lab, backend) == before
+    agent.lab.apply(agent.reconciler, {"policy/4": ({},), "policy/6": ({},)})
+    agent.converge(WORLD)
+    assert identities(lab, backend) != before
+
+
+def identities(lab: PolicyLab, backend: Backend) -> list[str]:
+    """Every rule of ours with what tells it from a rule of the same text."""
+    if backend == "nftables":
+        found = lab.node.command("nft", "-a", "list", "table", "ip", "felixlite")
+    else:
+        found = lab.node.command(f"iptables-{backend}-save", "-c") + lab.node.command("ipset", "list", "-terse")
+    return [line for line in found.splitlines() if not line.startswith("#")]
 
 
 def test_when_nothing_is_wanted_nothing_of_ours_is_left(lab: PolicyLab, agent: Agent, backend: Backend) -> None:
@@ -315,6 +338,31 @@ def test_another_program_that_holds_the_xtables_lock_delays_and_does_not_spoil(
     lab.apply(Reconciler(lab.tables(backend)), agent.planner(WORLD).tables)
     assert enforces(lab)
     lab.apply(Reconciler(lab.tables(backend)), {"policy/4": ({},), "policy/6": ({},)})
+
+
+def test_without_ipset_what_is_in_force_stays_and_a_new_pod_is_closed(
+    lab: PolicyLab, agent: Agent, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend == "nftables":
+        return  # it has sets of its own
+    agent.converge(inputs([A, B], [FROM_B]))
+    for program in (
+        f"ip{six}tables-{flavour}-{what}"
+        for six in ("", "6")
+        for flavour in ("legacy", "nft")
+        for what in ("save", "restore")
+    ):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    with monkeypatch.context() as without:
+        without.setattr(ipset, "_ENVIRONMENT", {"PATH": str(tmp_path)})
+        outcomes = lab.node.run(agent.reconciler.converge, agent.planner(WORLD).tables, 1.0, may_delete=True)
+        to_c = udp("10.65.0.2", "10.65.0.3")
+        assert {str(failure.error) for failure in outcomes["policy/4"].failures.values()} == {
+            "ipset: No such file or directory; install it"
+        }
+        assert lab.arrived([B_TO_A, C_TO_A, to_c], [B_TO_A]) == {B_TO_A}
+    agent.converge(WORLD)
+    assert lab.arrived([B_TO_A, C_TO_A, to_c], [B_TO_A, to_c]) == {B_TO_A, to_c}
 
 
 # -- from one backend to another ---------------------------------------------------------------------------------------

@@ -1,0 +1,173 @@
+"""Policy and packets: what a restart of the agent costs them, and what a thousand policies do.
+
+Two pods of a node with 250 endpoints and 1,000 policies.  The restart is a planner, a reconciler and tables that know
+nothing; what is lost is counted by processes of their own (_flow.py).  The cost of a packet is the same traffic with
+and without all tables, in turns.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from statistics import median
+
+from bench.policy import BACKENDS, Line, Node, line, world
+from felixlite import collector
+from felixlite.policy.choice import Backend
+from felixlite.policy.inputs import Inputs
+from tests.support.netns import Namespace, namespace
+from tests.support.policylab import plug
+
+SERVER, CLIENT = ("default", "w50"), ("default", "w100")  # both of label a0, whose policies let them talk
+STATE = world(250, 1000)
+
+
+def talking(protocol: int) -> Inputs:
+    """The same policies for another protocol."""
+    policies = {
+        key: replace(policy, ingress=tuple(replace(rule, protocol=protocol) for rule in policy.ingress))
+        for key, policy in STATE.policies.items()
+    }
+    return replace(STATE, policies=policies)
+
+
+@contextmanager
+def two_pods(backend: Backend) -> Iterator[tuple[Node, Namespace, Namespace]]:
+    with namespace("fp") as space, namespace("fp") as server, namespace("fp") as client:
+        space.command("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        for key, pod in ((SERVER, server), (CLIENT, client)):
+            plug(space, pod, STATE.local_workloads[key])
+        yield Node(space, backend), server, client
+
+
+def address(key: tuple[str, str]) -> str:
+    return STATE.local_workloads[key].addresses[0].first_text
+
+
+def restart(backend: Backend) -> list[Line]:
+    """Read, planned from nothing, compared: nothing may be written, and nobody may notice."""
+    state = talking(17)
+    with two_pods(backend) as (here, server, client):
+        here.timed(state)
+        run = [sys.executable, "-m", "bench._flow"]
+        with pipe(server, *run, "receive", address(SERVER)) as receiver:
+            hear(receiver)
+            with pipe(client, *run, "send", address(CLIENT), address(SERVER)) as sender:
+                time.sleep(1.0)
+                again = Node(here.space, backend)
+                start = time.perf_counter()
+                with collector.paused():
+                    plan = {"policy/4": again.planner(state).tables["policy/4"]}
+                    outcome = here.space.run(again.reconciler.converge, plan, start, may_delete=True)["policy/4"]
+                seconds = time.perf_counter() - start
+                assert (outcome.written, outcome.removed, outcome.failures) == (0, 0, {})
+                time.sleep(1.0)
+                sent = ended(sender)
+            time.sleep(0.5)
+            came = ended(receiver)
+    what = f"{backend}: restart with 250 endpoints, 1,000 policies"
+    return [
+        line(f"{what}: in sync, limit", seconds * 1e3, 2000),
+        count(f"{what}: datagrams lost of {sent[0]} on an old flow", sent[0] - came[0]),
+        count(f"{what}: datagrams lost of {sent[1]} on new flows", sent[1] - came[1]),
+    ]
+
+
+def count(name: str, found: int) -> Line:
+    return {"name": name, "ours": found, "yardstick": None, "ratio": None, "unit": "lost"}
+
+
+@contextmanager
+def pipe(space: Namespace, *argv: str) -> Iterator["subprocess.Popen[str]"]:
+    argv = ("ip", "netns", "exec", space.name, *argv)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+def hear(process: "subprocess.Popen[str]") -> None:
+    """Wait until it listens."""
+    assert process.stdout
+    while "listening" not in (said := process.stdout.readline()):
+        assert said, f"{process.args} ended"
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, int]:
+    first, second = process.communicate("", timeout=10)[0].split()[-2:]
+    return int(first), int(second)
+
+
+def packet_cost(backend: Backend) -> list[Line]:
+    """Both measures with and without the tables, three times each in turns; medians."""
+    with two_pods(backend) as (here, server, client):
+        found: dict[tuple[str, bool], list[float]] = {}
+        measures: dict[str, Callable[[Namespace, Namespace], float]] = {"bits": throughput, "connections": connects}
+        for _ in range(3):
+            for with_policy in (False, True):
+                here.timed(STATE if with_policy else Inputs()) if with_policy else clear(here)
+                for name, measure in measures.items():
+                    found.setdefault((name, with_policy), []).append(measure(server, client))
+        unit = {"bits": "Gbit/s", "connections": "1/s"}
+        return [
+            line(
+                f"{backend}: {name} with 1,000 policies, none",
+                median(found[name, True]),
+                median(found[name, False]),
+                unit[name],
+            )
+            for name in measures
+        ]
+
+
+def clear(here: Node) -> None:
+    here.space.run(here.reconciler.converge, {"policy/4": ({},)}, time.perf_counter(), may_delete=True)
+
+
+def throughput(server: Namespace, client: Namespace) -> float:
+    with pipe(server, "iperf3", "-s", "-1", "-p", "1000", "--forceflush") as listening:
+        hear(listening)
+        told = json.loads(client.command("iperf3", "-c", address(SERVER), "-p", "1000", "-t", "2", "-J"))
+    return float(told["end"]["sum_received"]["bits_per_second"]) / 1e9
+
+
+CONNECTING = """
+import socket, sys, time
+end = time.monotonic() + 2
+done = 0
+while time.monotonic() < end:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")  # leave no TIME_WAIT behind
+        s.connect((sys.argv[1], 1000))
+    done += 1
+print(done / 2)
+"""
+LISTENING = """
+import socket, sys
+with socket.create_server((sys.argv[1], 1000), backlog=1000) as s:
+    print("listening", flush=True)
+    while True:
+        s.accept()[0].close()
+"""
+
+
+def connects(server: Namespace, client: Namespace) -> float:
+    with pipe(server, sys.executable, "-c", LISTENING, address(SERVER)) as listening:
+        hear(listening)
+        done = float(client.command(sys.executable, "-c", CONNECTING, address(SERVER)))
+        listening.terminate()
+    return done
+
+
+def main() -> list[Line]:
+    found = [each for backend in BACKENDS for each in restart(backend)]
+    found += packet_cost("nftables")
+    for each in found:
+        ratio = f"x{each['ratio']:.2f}" if each["ratio"] is not None else ""
+        print(f"{each['name']:75} {each['ours']:9.2f} {each['yardstick'] or 0:9.2f} {each['unit']:6} {ratio}")
+    return found
+
+
+if __name__ == "__main__":
+    main()
