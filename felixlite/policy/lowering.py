@@ -6,7 +6,6 @@ ports), and none when it can never match in the family.  Which set stands for a 
 """
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import NamedTuple
 
 from felixlite.addresses import Prefix
@@ -47,8 +46,9 @@ def lowered(rule: PolicyRule, namespace: str, family: int, named: Named) -> Iter
     sources = sides(rule.source, namespace, family, named, source=True)
     destinations = sides(rule.destination, namespace, family, named, source=False)
     not_protocol = rule.not_protocol if rule.protocol is None else None
-    for source, destination in product(sources, destinations):
-        yield Match(rule.protocol, not_protocol, rule.icmp, rule.not_icmp, source, destination)
+    for source in sources:
+        for destination in destinations:
+            yield Match(rule.protocol, not_protocol, rule.icmp, rule.not_icmp, source, destination)
 
 
 def possible(rule: PolicyRule, family: int) -> bool:
@@ -106,8 +106,9 @@ def _by_kind(ports: tuple[Port, ...]) -> tuple[tuple[PortRange, ...], frozenset[
     """The numbered ones, and the names."""
     if not ports:
         return (), frozenset()
-    numbers = tuple(port for port in ports if isinstance(port, PortRange))
-    return numbers, frozenset(port for port in ports if isinstance(port, str))
+    names = frozenset([port for port in ports if isinstance(port, str)])
+    numbers = tuple([port for port in ports if isinstance(port, PortRange)])
+    return numbers, names
 
 
 def tells_families_apart(rule: PolicyRule) -> bool:

@@ -42,7 +42,11 @@ class _Live:
     counts: dict[Member, int] = field(default_factory=dict)
     networks: int = 0  # members that are no single address
     key: Key | None = None  # of its row, when the rows were last asked for
+    name: str = ""
     told: str = ""  # what the first policy that wanted it was told that it is called
+
+    def __post_init__(self) -> None:
+        self.name = _LETTERS[self.kind] + self.identity
 
     @property
     def kind(self) -> SetKind:
@@ -50,16 +54,16 @@ class _Live:
             return "ip,port"
         return "net" if self.networks else "ip"
 
-    @property
-    def name(self) -> str:
-        return _LETTERS[self.kind] + self.identity
+    def _count_networks(self, change: int) -> None:
+        self.networks += change
+        self.name = _LETTERS[self.kind] + self.identity
 
     def add(self, member: Member) -> bool:
         """True when the member is new."""
         count = self.counts.get(member, 0)
         self.counts[member] = count + 1
         if not count and isinstance(member, Prefix) and not member.is_host:
-            self.networks += 1
+            self._count_networks(1)
         return not count
 
     def take(self, member: Member) -> bool:
@@ -70,7 +74,7 @@ class _Live:
             return False
         del self.counts[member]
         if isinstance(member, Prefix) and not member.is_host:
-            self.networks -= 1
+            self._count_networks(-1)
         return True
 
     def row(self) -> IpSet:
@@ -153,10 +157,12 @@ class Members:
     def want(self, wanted: Wanted) -> Mapping[int, str]:
         """One more policy needs this set; what it is called in each family."""
         families = self._live.get(wanted) or self._open(wanted)
-        for live in families.values():
+        names = {}
+        for family, live in families.items():
             live.users += 1
             live.told = live.told or live.name
-        return {family: live.name for family, live in families.items()}
+            names[family] = live.name
+        return names
 
     def renamed(self) -> set[Wanted]:
         """The sets that are called otherwise than who wants them was told; they are told now."""

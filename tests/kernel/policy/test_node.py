@@ -65,7 +65,7 @@ def identities(lab: PolicyLab, backend: Backend) -> list[str]:
         found = lab.node.command("nft", "-a", "list", "table", "ip", "felixlite")
     else:
         found = lab.node.command(f"iptables-{backend}-save", "-c") + lab.node.command("ipset", "list", "-terse")
-    return [line for line in found.splitlines() if not line.startswith("#")]
+    return [line for line in found.splitlines() if not line.startswith(("#", "References"))]
 
 
 def test_when_nothing_is_wanted_nothing_of_ours_is_left(lab: PolicyLab, agent: Agent, backend: Backend) -> None:

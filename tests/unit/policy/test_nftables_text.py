@@ -5,7 +5,7 @@ import pytest
 from felixlite.model.policy import ICMP, SCTP, TCP, UDP, Action, Direction, Icmp, PolicyRule
 from felixlite.policy import rows
 from felixlite.policy.lowering import Wanted, lowered
-from felixlite.policy.nftables_text import Spelling, match_text
+from felixlite.policy.nftables_text import RENDERING, Spelling, match_text
 from tests.unit.policy.world import entity, rule
 
 
@@ -128,4 +128,4 @@ def test_comments_number_the_rules_of_a_row_through_all_its_chains() -> None:
     tier = rows.TierStep("t", (rows.PolicyStep("pi-1", may_pass=True),), Action.DENY)
     chains = Spelling(4).chains(KEY, rows.Chained("D", endpoint(tier)))
     comments = [rule.partition(" comment ")[2] for chain in chains.values() for rule in chain.rules]
-    assert comments == [f'"fl2:D:{n}{"." if n == 5 else ""}"' for n in range(6)]
+    assert comments == [f'"fl{RENDERING}:D:{n}{"." if n == 5 else ""}"' for n in range(6)]
