@@ -11,16 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from felixlite.addresses import Prefix
+from felixlite.bgp import announcing, plan
 from felixlite.bgp.rows import Announcement, AnnouncementKey
 from felixlite.lab import routers
-from tests.support.netns import Namespace
-from tests.support.speaking import AS, HERE, agent, rack
+from felixlite.model.effective import DEFAULTS
+from felixlite.model.inside import Affinity, AffinityState, Node, Pool
+from tests.support.netns import Namespace, namespace
+from tests.support.speaking import AS, HERE, Rack, agent, rack
 
 SIZES = (10_000, 50_000, 200_000)
 ANNOUNCED = 10_000
@@ -178,6 +183,58 @@ def memory() -> list[dict[str, Any]]:
     ]
 
 
+def mesh(count: int) -> list[dict[str, Any]]:
+    """So many nodes on one wire, each with the sessions that the planner of the mesh wants and a block to tell."""
+    nodes = {
+        name: Node(name, ipv4=IPv4Interface(f"10.99.0.{number}/24"))
+        for number in range(1, count + 1)
+        for name in [f"n{number}"]
+    }
+    pool = Pool("p", Prefix.parse("20.0.0.0/8"))
+    blocks = dict(zip(nodes, prefixes(count), strict=True))
+    with ExitStack() as stack:
+        switch = stack.enter_context(namespace("fb-mesh-s"))
+        switch.ip("link add br0 type bridge")
+        switch.ip("link set br0 up")
+        speaking: list[Rack] = []
+        for number, (name, node) in enumerate(nodes.items()):
+            space = stack.enter_context(namespace(f"fb-mesh-{name}"))
+            switch.ip(f"link add v{number} type veth peer name eth0 netns {space.name}")
+            switch.ip(f"link set v{number} up master br0")
+            space.ip("link set eth0 up")
+            space.ip(f"addr add {node.ipv4} dev eth0")
+            began = time.time()
+            it = Rack(space, [], Path(stack.enter_context(TemporaryDirectory(prefix="fb-"))), stack)
+            stack.callback(it.stop)
+            rows = plan.peers(node, nodes, {}, DEFAULTS, {}, {}).rows
+            assert not it.speaker.peers.upsert(rows)
+            own = {(name, blocks[name]): Affinity(name, blocks[name], AffinityState.CONFIRMED)}
+            said = announcing.announcements(node, rows, own, {}, {"p": pool}, DEFAULTS, {})
+            assert not it.speaker.announcements.upsert(said)
+            speaking.append(it)
+        for it in speaking:
+            it.until(lambda it=it: len(it.snapshot.learned) == count - 1, 120)  # type: ignore[misc]  # bound now
+        took = time.time() - began
+    return [
+        row(
+            f"mesh of {count} nodes, from the last one's start until all know all",
+            took,
+            20.0,
+            "s (yardstick: the goal)",
+        )
+    ]
+
+
+def many_peers(count: int) -> list[dict[str, Any]]:
+    """A reload of exabgp with so many neighbours, none of whom is there."""
+    with rack("fb-bench", routers=0) as it:
+        assert not it.peer(*(str(IPv4Address("10.99.16.0") + number) for number in range(count)))
+        began = time.time()
+        assert not it.peer(ROUTER)
+        took = time.time() - began
+    return [row(f"one more peer on top of {count:,}", took, 1.0, "s (yardstick: our own limit)")]
+
+
 def resident(pid: int) -> float:
     found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
@@ -191,6 +248,8 @@ def main() -> list[dict[str, Any]]:
     found = announced()
     found += memory()
     found += one_more(50_000)
+    found += many_peers(1_000)
+    found += mesh(30)
     for size in SIZES:
         found += learned(size)
     for r in found:

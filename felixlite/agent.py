@@ -62,6 +62,7 @@ from felixlite.kernel.routes import Routes
 from felixlite.kernel.rules import Rules
 from felixlite.kernel.sysctls import Sysctls
 from felixlite.loop import Loop, Round
+from felixlite.nodereports import NodeReports, about
 from felixlite.plan import NodePlanner, Published, Surroundings
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
@@ -152,6 +153,11 @@ class Agent:
         self.examinations = Duties([Duty("examination of ways", lambda known: (known.asked,), self._examine)])
         self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
         self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(self._samples()))})
+        self.reports = NodeReports(
+            self.store,
+            lambda: self.loop.snapshot.status_requests,
+            lambda: about(self.loop, self.speaker, self.routes.owns_some),
+        )
         self.heartbeat = Heartbeat(self.store, self.here, self._pace, lambda: self._liveness()[0] == 200)
         self.answers = self._answers()
         self.control = Control(options.run_directory / "agent.sock", self.answers.by_word())
@@ -275,7 +281,7 @@ class Agent:
             self.store,
             self.source,
             self.duties,
-            (self.health, self.metrics, self.heartbeat),
+            (self.health, self.metrics, self.heartbeat, self.reports),
             self.ipip,
         )
 
@@ -292,6 +298,7 @@ class Agent:
         self.threads.start("duties", self.duties.run)
         self.threads.start("heartbeat", self.heartbeat.run)
         self.threads.start("examinations", self.examinations.run)
+        self.threads.start("node reports", self.reports.run)
         self.threads.start("core", self.loop.run)
         if self.controllers:
             self.threads.start("controllers", self.controllers.run)
@@ -360,6 +367,7 @@ class Agent:
         self.duties.stop()
         self.heartbeat.stop()
         self.examinations.stop()
+        self.reports.stop()
         self.source.stop()
         self.events.stop()
         self.speaker.stop()

@@ -124,6 +124,11 @@ def _secret(document: Document, which: Id, _: str) -> Entries:
     return {Entry("secrets", (which.name, key)): value for key, value in parse(document).inside().items()}
 
 
+def _status_request(document: Document, which: Id, here: str) -> Entries:
+    found = parse(document).inside()
+    return {Entry("status_requests", which.name): found} if found.node == here else {}
+
+
 def _simple(field: str, *, namespaced: bool = False) -> Reader:
     def reader(document: Document, which: Id, _: str) -> Entries:
         key = (which.namespace, which.name) if namespaced else which.name
@@ -153,6 +158,7 @@ READERS: Mapping[str, Reader] = {
     "GlobalNetworkSet": _simple("network_sets", namespaced=True),
     "Profile": _simple("profiles"),
     "BGPPeer": _bgp_peer,
+    "CalicoNodeStatus": _status_request,
     "Namespace": _namespace,
     "ServiceAccount": _service_account,
     "EndpointSlice": _endpoint_slice,

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from felixlite import config
 from felixlite.addresses import Prefix
+from felixlite.bgp import announcing, services
 from felixlite.bgp import plan as bgp
-from felixlite.bgp import services
 from felixlite.bgp.sessions import SOURCE as BGP
 from felixlite.cni import plan as cni
 from felixlite.config import Settings
@@ -89,7 +89,7 @@ class NodePlanner:
         self.guards = Remembered(_guards)
         self.peering = Remembered(bgp.peers)
         self.gateways = Settled(bgp.gateways)
-        self.announcements = Remembered(bgp.announcements)
+        self.announcements = Remembered(announcing.announcements)
         self.services = Settled(services.addresses)
         self.service_ranges = Remembered(services.named)
         self.told_on = Remembered(_learned_of_pools)
@@ -216,16 +216,16 @@ class NodePlanner:
             here, peering.rows, s.affinities, s.local_workloads, s.pools, configuration, learned, published
         )
 
-    def speech(self, s: Snapshot) -> tuple[bgp.Speech, Mapping[Prefix, bgp.Candidate]]:
+    def speech(self, s: Snapshot) -> tuple[announcing.Speech, Mapping[Prefix, announcing.Candidate]]:
         """What decides about announcements, for whoever asks why."""
         here = s.nodes.get(s.here)
         if here is None:
             raise FelixliteError(f"there is no Node {s.here} in the store yet")
         configuration = self.bgp_configuration(s.bgp_configurations, s.here)
         peering = self._peering(s, here, configuration)
-        found = bgp.Speech(here, tuple(s.pools.values()), configuration, peering.rows)
+        found = announcing.Speech(here, tuple(s.pools.values()), configuration, peering.rows)
         published = services.addresses(here, s.service_addresses, s.served_here, configuration)
-        return found, bgp.own_candidates(found, s.affinities, s.local_workloads, published)
+        return found, announcing.own_candidates(found, s.affinities, s.local_workloads, published)
 
     def _notes(
         self, s: Snapshot, ground: Ground, settings: Settings, policy: tuple[str, ...], now: float

@@ -11,7 +11,17 @@ from ipaddress import IPv4Address
 from typing import Any, assert_never, cast
 
 from felixlite.addresses import Address, Prefix, longest_match
-from felixlite.model.inside import Affinity, BgpFilter, BgpPeer, Block, Node, Pool, ServiceAddresses, Workload
+from felixlite.model.inside import (
+    Affinity,
+    BgpFilter,
+    BgpPeer,
+    Block,
+    Node,
+    Pool,
+    ServiceAddresses,
+    StatusRequest,
+    Workload,
+)
 from felixlite.versions import patched
 
 
@@ -100,6 +110,7 @@ class Snapshot:
     )  # (namespace, service, slice) -> True
     secrets: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)  # (name, key) -> value
     asked: Mapping[str, str] = field(default_factory=dict)  # this node -> for which examination of its ways (ways.py)
+    status_requests: Mapping[str, StatusRequest] = field(default_factory=dict)  # for this node
     rejected: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> why it is kept out
 
     # from the kernel

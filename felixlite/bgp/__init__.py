@@ -1,4 +1,4 @@
-"""BGP: whom to speak with (plan.py), what was heard (update.py, rib.py), and exabgp that does the talking (exabgp.py).
+"""BGP: whom to speak with (plan.py), what to say (announcing.py), what was heard (update.py, rib.py), and exabgp that does the talking (exabgp.py).
 
 How the agent holds it:
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from ipaddress import ip_address
 from itertools import groupby
 from pathlib import Path
@@ -23,6 +24,7 @@ from felixlite.addresses import Prefix
 from felixlite.bgp import wire
 from felixlite.bgp.child import Child, Silent, Starting
 from felixlite.bgp.config_text import configuration
+from felixlite.bgp.report import Engine
 from felixlite.bgp.rib import Rib
 from felixlite.bgp.rows import RIB_ONLY, Announcement, AnnouncementKey, Peer
 from felixlite.bgp.sessions import Sessions
@@ -67,6 +69,7 @@ class Speaker:
         self._told_at = 0.0
         self._heard_first: float | None = None  # of what has not been handed on
         self._handed: float | None = None  # of what has been handed on and is not known to be in the kernel
+        self._started = 0.0
         self.lag = 0.0
 
     @property
@@ -131,7 +134,7 @@ class Speaker:
     def _answered(self, child: Child, answer: wire.Answer) -> None:
         """Its first answer is that it runs: whatever an earlier child was told, this one knows nothing of it."""
         if self.child is None:
-            self.child = child
+            self.child, self._started = child, self._clock()
             self._touched(self.peers.name)
             self._touched(self.announcements.name)
         child.answered(answer)
@@ -142,6 +145,12 @@ class Speaker:
         if changes := self.sessions.changes():
             self._handed = self._handed or first
             self._inbox(changes)
+
+    def engine(self, router_id: str) -> Engine:
+        """How the child is, for a report."""
+        return Engine(
+            self.child is not None, f"exabgp {version('exabgp')}", router_id, self._started, self.peers.loaded
+        )
 
     # -- for the tables, in the core thread
 
@@ -198,6 +207,7 @@ class Peers:
     def __init__(self, speaker: Speaker) -> None:
         self.speaker = speaker
         self.rows: dict[str, Peer] = {}  # as they were given to the running child
+        self.loaded = 0.0  # when
 
     def read(self) -> Mapping[str, Peer]:
         there = self.speaker.running().ask("neighbors")["neighbors"]
@@ -256,7 +266,9 @@ class Peers:
         listen = sorted({str(row.bind) if row.bind else any_address(key) for key, row in rows.items()})
         port = next((row.listen_port for row in rows.values()), 179)
         child = self.speaker.running()
-        return str(child.ask("reload", path=str(path), listen=listen, port=port, validate=True)["error"])
+        trouble = str(child.ask("reload", path=str(path), listen=listen, port=port, validate=True)["error"])
+        self.loaded = self.loaded if trouble else time.time()
+        return trouble
 
     def _verdict(self, rows: Mapping[str, Peer]) -> str:
         path = self.speaker.write_config(rows, ".candidate")

@@ -1,6 +1,6 @@
 """BGPFilter: what a rule says about one route (reference 2.4, 12.7). Pure.
 
-The first rule that matches decides; when none does, the defaults of import (bgp/rib.py) or export (bgp/plan.py) do.
+The first rule that matches decides; when none does, the defaults of import (bgp/rib.py) or export (bgp/announcing.py) do.
 """
 
 from collections.abc import Iterable, Mapping

@@ -3,7 +3,7 @@
 An address counts only inside of a range that BGPConfiguration names.  A service with `externalTrafficPolicy: Local` is
 announced by the nodes that have a ready endpoint of it, each address for itself; a range of one address by every node
 as soon as a service uses it; load balancer addresses one by one where aggregation is off.
-Before this: Services and EndpointSlices in the Snapshot.  After: bgp/plan.py's announcements.
+Before this: Services and EndpointSlices in the Snapshot.  After: bgp/announcing.py.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from felixlite.addresses import Prefix
-from felixlite.bgp.plan import Candidate, Speech, decide, learned_candidates
-from felixlite.bgp.rib import Candidate as Heard
-from felixlite.bgp.rib import Entry, Rib, why
+from felixlite.bgp.announcing import Candidate, Speech, decide, learned_candidates
+from felixlite.bgp.decision import Candidate as Heard
+from felixlite.bgp.decision import Entry, why
+from felixlite.bgp.rib import Rib
 from felixlite.bgp.rows import Announcement, AnnouncementKey
 from felixlite.bgp.sessions import Sessions
 from felixlite.errors import FelixliteError

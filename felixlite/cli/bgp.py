@@ -13,7 +13,7 @@ from felixlite import control
 from felixlite.cli.agent import as_json, run_dir
 from felixlite.cli.session import Session
 from felixlite.cli.table import lasted, printed
-from felixlite.errors import Unreachable
+from felixlite.errors import FelixliteError, Unreachable
 
 SOCKET = "agent.sock"
 
@@ -21,6 +21,27 @@ SOCKET = "agent.sock"
 def asked(run_dir: Path, what: str, argument: str = "") -> Any:
     """The one place that talks to the agent."""
     return control.ask(run_dir / SOCKET, "bgp", what=what, argument=argument)
+
+
+REQUEST = """apiVersion: projectcalico.org/v3
+kind: CalicoNodeStatus
+metadata: {{name: {node}}}
+spec: {{node: {node}, classes: [Agent, BGP, Routes], updatePeriodSeconds: 10}}"""
+
+
+def reported(session: Session, node: str) -> tuple[str, list[dict[str, Any]]]:
+    """When the node wrote about its sessions last, and what."""
+    from felixlite.bgp.report import peers_in
+
+    entries = session.store.list("CalicoNodeStatus").entries
+    mine = [e.document.get("status") or {} for e in entries if (e.document.get("spec") or {}).get("node") == node]
+    told = max((s for s in mine if s.get("bgp")), key=lambda s: str(s.get("lastUpdated")), default=None)
+    if told is None:
+        why = "it has not answered yet" if mine else "nobody has asked it to"
+        raise FelixliteError(
+            f"node {node} does not report its BGP sessions: {why}; ask it with `felixlite apply`:\n{REQUEST.format(node=node)}"
+        )
+    return str(told.get("lastUpdated")), peers_in(told)
 
 
 @click.group()
@@ -33,12 +54,22 @@ def bgp() -> None:
     """
 
 
+of_node = click.option(
+    "--node", "node_name", default="", help="Of another node: what its agent wrote into a CalicoNodeStatus last."
+)
+
+
 @bgp.command()
 @run_dir
+@of_node
 @as_json
-def peers(run_dir: Path, output: str) -> None:
+@click.pass_obj
+def peers(session: Session, run_dir: Path, node_name: str, output: str) -> None:
     """The sessions, with what came in and went out, and the last error in words."""
-    _show(asked(run_dir, "peers"), output, peers_table)
+    if node_name:
+        _show(reported(session, node_name)[1], output, reported_table)
+    else:
+        _show(asked(run_dir, "peers"), output, peers_table)
 
 
 @bgp.command()
@@ -110,9 +141,17 @@ def shutdown(session: Session, node_name: str) -> None:
 
 @node.command()
 @run_dir
+@of_node
 @as_json
-def status(run_dir: Path, output: str) -> None:
-    """The BGP sessions of this node."""
+@click.pass_obj
+def status(session: Session, run_dir: Path, node_name: str, output: str) -> None:
+    """The BGP sessions of this node, or of another that a CalicoNodeStatus asks to report."""
+    if node_name:
+        at, found = reported(session, node_name)
+        click.echo(
+            json.dumps(found, indent=2) if output == "json" else f"Node {node_name}, {at}\n{reported_table(found)}"
+        )
+        return
     try:
         answer = asked(run_dir, "peers")
     except Unreachable as error:
@@ -155,6 +194,10 @@ def _status_row(peer: Mapping[str, Any], now: float) -> tuple[str, ...]:
         str(peer["announced"]),
         info,
     )
+
+
+def reported_table(peers: Sequence[Mapping[str, Any]]) -> str:
+    return printed(("PEER", "TYPE", "STATE", "SINCE"), [(p["peer"], p["type"], p["state"], p["since"]) for p in peers])
 
 
 def peers_table(peers: Sequence[Mapping[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from felixlite import collector
+from felixlite.addresses import Prefix
 from felixlite.kernel import messages, route_codec
 from felixlite.kernel.host import Host
 from felixlite.kernel.netlink import CREATE, EXCLUSIVE, REPLACE, Refused
@@ -36,6 +37,10 @@ class Routes:
     def owns(self, key: RouteKey) -> bool:
         """Whether we have written it. Also for other threads: one look into a set."""
         return key in self._ours
+
+    def owns_some(self, prefix: Prefix) -> bool:
+        """Whether we have written one to this prefix in the main table, whatever its metric."""
+        return any(RouteKey(prefix, metric=metric) in self._ours for metric in tuple(self._metrics))
 
     def read(self) -> dict[RouteKey, Route]:
         return self.read_for({})

@@ -216,6 +216,15 @@ class FilterRule:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """A CalicoNodeStatus, as far as it asks."""
+
+    node: str
+    classes: frozenset[str]
+    period: int  # seconds; 0: no more
+
+
+@dataclass(frozen=True, slots=True)
 class BgpFilter:
     name: str
     imports: Mapping[int, tuple[FilterRule, ...]] = field(default_factory=dict)  # family -> rules

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from felixlite.model import inside
 from felixlite.model.resource import Resource, Spec
 from felixlite.model.shape import Model
 
@@ -77,3 +78,6 @@ class CalicoNodeStatus(Resource):
 
     spec: CalicoNodeStatusSpec
     status: NodeReport | None = None
+
+    def inside(self) -> inside.StatusRequest:
+        return inside.StatusRequest(self.spec.node, frozenset(self.spec.classes), self.spec.updatePeriodSeconds)

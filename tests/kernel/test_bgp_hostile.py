@@ -3,8 +3,10 @@
 import os
 import random
 import signal
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -127,6 +129,33 @@ def test_a_held_peer_is_called_no_more_and_a_refused_one_not_often(it: Rack) -> 
     router.command("nft", "delete table ip count")
     it.speaker.peers.delete(list(it.speaker.peers.rows))
     assert 1 <= int(counted) < 20
+
+
+def test_a_peer_that_leaks_a_million_prefixes_is_shut_and_the_others_live(it: Rack) -> None:
+    with hostile(it, 1) as leaking, hostile(it, 2) as other:
+        it.peer(leaking.address, hold_time=90, max_prefixes=10_000)
+        it.peer(other.address, hold_time=90)
+        for each in (leaking, other):
+            each.meet()
+        other.update(GOOD)
+        it.until(lambda: "172.20.9.0/24" in kernel(it))
+        with suppress(ConnectionError):  # it is cut off in the middle of a word
+            for block in range(1000):
+                leaking.update(b"".join(struct.pack("!BI", 32, (20 << 24) + block * 1000 + i) for i in range(800)))
+                leaking.update(
+                    b"".join(struct.pack("!BI", 32, (20 << 24) + block * 1000 + i) for i in range(800, 1000))
+                )
+        it.until(lambda: "more than 10000 prefixes" in it.error(leaking.address))
+        it.until(lambda: it.state(leaking.address) != "Established")
+        leaking.close()
+        it.until(lambda: kernel(it) == {"172.20.9.0/24"})
+        other.update(TOO)
+        it.until(lambda: kernel(it) == {"172.20.9.0/24", "172.20.10.0/24"})
+        assert it.snapshot.sessions[other.address].flaps == 0
+        assert it.snapshot.sessions[leaking.address].flaps == 1
+    it.speaker.peers.delete(list(it.speaker.peers.rows))
+    it.until(lambda: not it.snapshot.sessions)
+    it.until(lambda: not kernel(it))
 
 
 def test_an_agent_that_does_not_listen_costs_no_session(it: Rack, peer: Hostile) -> None:

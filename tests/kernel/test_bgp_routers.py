@@ -2,10 +2,16 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
+from felixlite.answers import DOCUMENTS
+from felixlite.intake import Intake
+from felixlite.plan import NodePlanner, Surroundings
+from felixlite.reconcile import merged
+from felixlite.snapshot import Snapshot, fold
 from tests.support.speakers import KINDS, Wish, heard, start
 from tests.support.speaking import Rack, rack
 
@@ -107,3 +113,64 @@ def test_a_wrong_as_is_told_in_words(one: Rack, kind: str) -> None:
     start(one, wish)
     one.peer(wish.address, peer_as=65001)
     one.until(lambda: "wrong peer AS" in one.error(wish.address))
+
+
+NODE = {"kind": "Node", "metadata": {"name": "n1"}, "spec": {"bgp": {"ipv4Address": "10.99.0.1/24", "asNumber": 64512}}}
+RANGES = {
+    "kind": "BGPConfiguration",
+    "metadata": {"name": "default"},
+    "spec": {
+        "nodeToNodeMeshEnabled": False,
+        "serviceClusterIPs": [{"cidr": "10.96.0.0/12"}],
+        "serviceExternalIPs": [{"cidr": "198.51.100.0/24"}],
+    },
+}
+SERVICE = {
+    "kind": "Service",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {
+        "type": "LoadBalancer",
+        "clusterIP": "10.96.0.10",
+        "clusterIPs": ["10.96.0.10"],
+        "externalIPs": ["198.51.100.5"],
+        "externalTrafficPolicy": "Local",
+    },
+}
+ENDPOINTS = {
+    "kind": "EndpointSlice",
+    "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+    "addressType": "IPv4",
+    "endpoints": [{"addresses": ["10.42.0.9"], "nodeName": "n1", "conditions": {"ready": True}}],
+    "ports": [{"port": 80}],
+}
+API = {"Service": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
+
+
+def test_addresses_of_services_reach_the_router_and_leave_it_with_the_last_endpoint(one: Rack, kind: str) -> None:
+    """From the documents, through the planner, to what the router has."""
+    wish = Wish(kind)
+    router = start(one, wish)
+    peer = {"kind": "BGPPeer", "metadata": {"name": "r"}, "spec": {"peerIP": wish.address, "asNumber": 64512}}
+    intake, planner, snapshot = Intake("n1", DOCUMENTS), NodePlanner(Surroundings()), Snapshot("n1")
+
+    def wanted(table: str, *documents: dict[str, Any], gone: bool = False) -> Mapping[Any, Any]:
+        nonlocal snapshot
+        for document in documents:
+            about = document["metadata"]
+            full = None if gone else {"apiVersion": API.get(document["kind"], "projectcalico.org/v3"), **document}
+            changes = intake.changes((document["kind"], about["name"], about.get("namespace", "")), full)
+            snapshot = fold(snapshot, changes)
+        assert not snapshot.rejected
+        return merged(planner(snapshot, 0.0).tables[table])
+
+    assert one.speaker.peers.upsert(wanted("bgp peers", NODE, RANGES, peer)) == {}
+    first = wanted("announcements", SERVICE, ENDPOINTS)
+    assert one.speaker.announcements.upsert(first) == {}
+    for prefix in ("10.96.0.0/12", "198.51.100.0/24", "10.96.0.10/32", "198.51.100.5/32"):
+        one.until(lambda prefix=prefix: heard(router, prefix))
+    left = wanted("announcements", ENDPOINTS, gone=True)
+    assert one.speaker.announcements.delete(first.keys() - left.keys()) == {}
+    for prefix in ("10.96.0.10/32", "198.51.100.5/32"):
+        one.until(lambda prefix=prefix: not heard(router, prefix))
+    assert heard(router, "10.96.0.0/12")
+    assert heard(router, "198.51.100.0/24")

@@ -249,3 +249,33 @@ def test_the_status_of_the_cluster_comes_from_the_store_and_names_what_is_odd(la
         assert "shares 10.0.1.11 with another node" in rows["twin"]["problems"][0]
     finally:
         lab.felixlite("delete", "node", "twin")
+
+
+def test_a_node_reports_its_sessions_to_whoever_asks_and_another_one_reads_them(lab):
+    asked = {
+        "kind": "CalicoNodeStatus",
+        "apiVersion": "projectcalico.org/v3",
+        "metadata": {"name": "how-is-n1"},
+        "spec": {"node": "n1", "classes": ["Agent", "BGP", "Routes"], "updatePeriodSeconds": 1},
+    }
+    lab.felixlite("create", "-f", "-", stdin=json.dumps(asked))
+    try:
+
+        def report():
+            said = json.loads(lab.felixlite("get", "caliconodestatus", "how-is-n1", "-o", "json"))
+            return said.get("status") or {}
+
+        def established():
+            peers = report().get("bgp", {}).get("peersV4", ())
+            return {peer["peerIP"] for peer in peers if peer["state"] == "Established"}
+
+        world.wait_for(lambda: "10.0.1.1" in established(), "the report", 30)
+        told = report()
+        assert told["agent"]["birdV4"]["state"] == "Ready"
+        own = {route["destination"] for route in told["routes"]["routesV4"] if route["interface"] == "blackhole"}
+        assert own & set(routes(lab, "n1", "type", "blackhole").replace("blackhole", "").split())
+        peers = json.loads(lab.felixlite("bgp", "peers", "--node", "n1", "-o", "json"))
+        assert "10.0.1.1" in {peer["peer"] for peer in peers if peer["state"] == "Established"}
+        assert "10.0.1.1" in lab.felixlite("node", "status", "--node", "n1")
+    finally:
+        lab.felixlite("delete", "caliconodestatus", "how-is-n1")

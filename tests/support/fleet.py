@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_address
 from typing import Any
 
 from felixlite.addresses import Prefix
-from felixlite.bgp import plan
+from felixlite.bgp import announcing
 from felixlite.bgp.rows import Announcement, AnnouncementKey
 from felixlite.lab.routers import Router
 from felixlite.model.inside import Affinity, AffinityState, BgpConfiguration, Node, Pool
@@ -129,7 +129,7 @@ class Fleet:
         block = Prefix.parse(BLOCK)
         ours = {(here.name, block): Affinity(here.name, block, AffinityState.CONFIRMED)}
         table, learned = self.rack.speaker.announcements, self.rack.snapshot.learned
-        rows = plan.announcements(here, self.rack.speaker.peers.rows, ours, {}, pools, config, learned)
+        rows = announcing.announcements(here, self.rack.speaker.peers.rows, ours, {}, pools, config, learned)
         assert table.upsert(rows) == {}
         assert table.delete(table.read().keys() - rows.keys()) == {}
         return rows

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from exabgp.bgp.message.refresh import RouteRefresh
 from exabgp.configuration.configuration import Configuration
 from exabgp.protocol.family import Family
 from exabgp.protocol.ip import IP
@@ -129,14 +128,6 @@ def end_of_rib(reactor: Any, order: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def refresh(reactor: Any, order: dict[str, Any]) -> dict[str, Any]:
-    for name in sessions_of(reactor, order["peer"]):
-        neighbor = reactor.neighbor(name)
-        for afi, safi in neighbor.families():
-            neighbor.refresh.append(RouteRefresh(afi, safi))
-    return {}
-
-
 def teardown(reactor: Any, order: dict[str, Any]) -> dict[str, Any]:
     """Close the sessions with this NOTIFICATION, whatever was negotiated."""
     for name in sessions_of(reactor, order["peer"]):
@@ -159,7 +150,6 @@ ORDERS: dict[str, Callable[[Any, dict[str, Any]], dict[str, Any]]] = {
     "announced": tell_announced,
     "neighbors": tell_neighbors,
     "eor": end_of_rib,
-    "refresh": refresh,
     "teardown": teardown,
     "hold": hold,
 }

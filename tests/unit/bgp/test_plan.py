@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from felixlite.addresses import Prefix
-from felixlite.bgp.plan import Candidate, Speech, announcements, decide, gateways, peers, router_id
+from felixlite.bgp.announcing import Candidate, Speech, announcements, decide
+from felixlite.bgp.plan import gateways, peers, router_id
 from felixlite.bgp.rows import Announcement, AnnouncementKey, Peer
 from felixlite.model.inside import (
     Affinity,

@@ -1,5 +1,6 @@
 """Which path wins: RFC 4271 9.1, guards, graceful restart, and that nothing depends on the order of messages."""
 
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from felixlite.addresses import Prefix
-from felixlite.bgp.rib import Rib, best_paths, why
+from felixlite.bgp.decision import best_paths, why
+from felixlite.bgp.rib import Rib
 from felixlite.bgp.rows import Peer
 from felixlite.model.inside import FilterOperation, FilterRule
 from felixlite.snapshot import Path
@@ -250,12 +252,48 @@ def test_why_agrees_with_the_result(talk: Any) -> None:
     for peer, said in talk.items():
         play(made, peer, said)
     made.changes()
+    check_why(made)
+
+
+def check_why(made: Rib) -> int:
+    """How many prefixes were looked at."""
     for prefix in PREFIXES:
         told = why(made.routes.get(prefix, ()))
         result = made.best.get(prefix)
         assert {c.path.next_hop for c in told if c.chosen} == set(result.hops if result else ())
         assert all(c.reason for c in told)
         assert [e.peer for e in best_paths(made.routes.get(prefix, ()))] == [c.peer for c in told if c.chosen]
+    return len(PREFIXES)
+
+
+def any_path(dice: random.Random) -> Path:
+    return path(
+        dice.choice(["10.0.0.7", "10.0.0.8", "10.0.0.9"]),
+        as_path=dice.choice([(65000,), (65000, 1), (65000, 2), (65001, 1), (65000, 64512)]),
+        local_preference=dice.choice([None, 100, 200]),
+        med=dice.choice([None, 0, 5]),
+    )
+
+
+def test_why_agrees_with_the_result_in_ten_thousand_cases_and_blocks_of_prefixes_are_as_one_by_one() -> None:
+    dice, cases = random.Random(5), 0
+    while cases < 10_000:
+        blocks, single, told = rib(**PEERS), rib(**PEERS), {}
+        for _ in range(dice.randrange(1, 7)):
+            peer, some, said = dice.choice(sorted(PEERS)), dice.sample(PREFIXES, dice.randrange(1, 4)), any_path(dice)
+            if dice.random() < 0.3:
+                blocks.withdraw(peer, some)
+                play(single, peer, [(prefix, None) for prefix in some])
+            else:
+                blocks.announce(peer, said, some)
+                play(single, peer, [(prefix, said) for prefix in some])
+            if dice.random() < 0.4:
+                news, gone = blocks.changes()
+                told = {k: v for k, v in {**told, **news}.items() if k not in gone}
+        news, gone = blocks.changes()
+        single.changes()
+        assert {k: v for k, v in {**told, **news}.items() if k not in gone} == blocks.best == single.best
+        cases += check_why(blocks)
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from felixlite.addresses import Prefix
-from felixlite.bgp.plan import Candidate, Speech
+from felixlite.bgp.announcing import Candidate, Speech
 from felixlite.bgp.rows import Announcement, AnnouncementKey
 from felixlite.bgp.sessions import Sessions
 from felixlite.bgp.tell import Known, answer, news
