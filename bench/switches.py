@@ -16,9 +16,9 @@ from felixlite.datastore import connect
 from felixlite.datastore.store import Key
 from felixlite.lab import world
 from felixlite.lab.lab import Lab
-from felixlite.lab.probe import within
 from felixlite.lab.topology import Topology
 from felixlite.lab.traffic import Traffic
+from felixlite.lab.world import within
 
 RATE = 1000.0
 SETTLED = 0.5  # seconds in each mode, once n1 has moved

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from felixlite.errors import FelixliteError
 from felixlite.lab.packets import LINK_ETHERNET, LINK_RAW, SNAP, Header, pcap_header, pcap_record
-from felixlite.lab.probe import within
+from felixlite.lab.world import within
 
 ALL_PROTOCOLS = 3  # ETH_P_ALL
 TURN = 0.2

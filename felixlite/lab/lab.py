@@ -158,7 +158,7 @@ class Lab:
 
     def _start_routers(self) -> None:
         for machine in self.topology.router_machines():
-            world.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"], namespace=machine.namespace)
+            world.forward(machine.namespace)
             self.start_router(machine)
 
     def start_router(self, machine: Machine) -> None:

@@ -5,32 +5,18 @@ lab and plays both sender and receiver everywhere: no process per pair, no clock
 second.  A probe is a datagram with a number; the receiver notes where it came from and sends it back.
 """
 
-import os
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
 from felixlite.errors import FelixliteError
-from felixlite.kernel.namespaces import visiting
-from felixlite.lab.world import NETNS
-
-T = TypeVar("T")
+from felixlite.lab.world import within
 
 PORT = 4242
-
-
-def within(namespace: str, make: Callable[[], T]) -> T:
-    """The result of `make()` run in a network namespace."""
-    handle = os.open(NETNS / namespace, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with visiting(handle):
-            return make()
-    finally:
-        os.close(handle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from felixlite.lab.probe import Missing, Place, Prober, within
+from felixlite.lab.probe import Missing, Place, Prober
+from felixlite.lab.world import within
 
 DATAGRAMS, MESSAGES = 4243, 4244  # ports
 CONNECTED_WITHIN = 10.0

@@ -13,9 +13,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from felixlite.errors import FelixliteError, Misconfigured
+from felixlite.kernel.namespaces import visiting
 from felixlite.lab.topology import Machine, Topology
+
+T = TypeVar("T")
 
 NETNS = Path("/run/netns")
 RUN = Path("/run/felixlite/lab")
@@ -122,6 +126,21 @@ def settle(machine: Machine) -> None:
         lines += [f"address add {port.address} dev {port.link}\n", f"link set {port.link} up\n"]
     lines += [f"route add {destination} via {gateway}\n" for destination, gateway in machine.routes]
     run(["ip", "-n", machine.namespace, "-batch", "-"], stdin="".join(lines))
+
+
+def forward(namespace: str) -> None:
+    """Let a machine route."""
+    within(namespace, lambda: Path("/proc/sys/net/ipv4/ip_forward").write_text("1"))
+
+
+def within(namespace: str, make: Callable[[], T]) -> T:
+    """The result of `make()` run in a network namespace."""
+    handle = os.open(NETNS / namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with visiting(handle):
+            return make()
+    finally:
+        os.close(handle)
 
 
 # -- taking down

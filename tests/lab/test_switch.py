@@ -13,8 +13,8 @@ from felixlite.datastore import connect
 from felixlite.datastore.store import Key
 from felixlite.errors import FelixliteError
 from felixlite.lab import world
-from felixlite.lab.probe import within
 from felixlite.lab.traffic import Traffic
+from felixlite.lab.world import within
 
 IPIP, CROSS = {"ipipMode": "Always", "vxlanMode": "Never"}, {"ipipMode": "CrossSubnet", "vxlanMode": "Never"}
 NATIVE, VXLAN = {"ipipMode": "Never", "vxlanMode": "Never"}, {"ipipMode": "Never", "vxlanMode": "Always"}

@@ -20,7 +20,7 @@ def built():
     world.directory(TOPOLOGY.name).mkdir(parents=True, exist_ok=True)
     world.build(TOPOLOGY)
     for router in TOPOLOGY.router_machines():
-        world.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"], namespace=router.namespace)
+        world.forward(router.namespace)
     yield TOPOLOGY
     world.clean(TOPOLOGY.name)
 
