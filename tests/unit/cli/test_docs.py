@@ -1,6 +1,6 @@
 """The documentation is true: links lead somewhere, commands and their options exist, what is generated is fresh.
 
-That the commands do what the documentation says is run elsewhere: docs/tour.md and docs/lab.md in tests/lab.
+That the commands do what the documentation says is run elsewhere: tests/lab/test_docs.py, and docs/tour.md in test_tour.py.
 """
 
 import re
@@ -13,6 +13,7 @@ import pytest
 from felixlite.cli.commands_page import page
 from felixlite.cli.main import felixlite
 from felixlite.cli.session import Session
+from tests.support import docpages
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
@@ -82,6 +83,25 @@ def test_commands_and_their_options_exist(path):
     wrong = [f"{' '.join(words)}: {bad}" for words in commands(path.read_text()) if (bad := unknown(words))]
 
     assert wrong == []
+
+
+@pytest.mark.parametrize("path", docpages.PAGES, ids=ids)
+def test_every_block_of_commands_is_run_by_a_test_or_says_why_not(path):
+    silent = [f"line {b.line}: {b.commands[0]}" for b in docpages.blocks(path) if not (b.mark == "run" or b.reason)]
+
+    assert silent == []
+
+
+def test_the_check_of_blocks_can_fail(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- run, but not: edit; says: ready -->\n    felixlite status   # how\n    felixlite edit node n1\n\n"
+                    "Words\n\n    $ felixlite get nodes\n\n<!-- not run: it ends here -->\n```\n$ kubectl get x\n```\n")  # fmt: skip
+
+    first, second, third = docpages.blocks(page)
+
+    assert (first.mark, first.commands, first.says) == ("run", ("felixlite status",), "ready")
+    assert (second.mark, second.reason) == ("", "")
+    assert (third.mark, third.reason, third.commands) == ("not run", "it ends here", ("kubectl get x",))
 
 
 def test_the_check_of_commands_can_fail():
