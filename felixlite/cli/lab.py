@@ -33,7 +33,7 @@ def lab() -> None:
     """
 
 
-@lab.command()
+@lab.command(short_help="Build a lab.")
 @lab_name
 @click.option("--nodes", default=3, show_default=True)
 @click.option("--pods", default=2, show_default=True, help="On each node.")
@@ -75,7 +75,7 @@ def _said(ctx: click.Context, option: str) -> bool:
     return ctx.get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
-@lab.command()
+@lab.command(short_help="Up, shown, switched under traffic, healed, down.")
 @lab_name
 def demo(name: str) -> None:
     """A lab of three nodes and a router: up, shown, switched under traffic, healed, down."""
@@ -92,7 +92,7 @@ def down(name: str) -> None:
     click.echo(f"lab {name!r} is down: {count} namespaces removed" if count else f"there is no lab {name!r}")
 
 
-@lab.command()
+@lab.command(short_help="All pairs: loss, time, source address seen, way.")
 @lab_name
 @click.option("--count", default=3, show_default=True, help="Probes for each pair.")
 @click.option("--json", "as_json", is_flag=True)
@@ -134,7 +134,7 @@ def _line(cell: dict[str, Any]) -> str:
     return f"{ends} {cell['answered']}/{cell['sent']} {took}  {cell['way']:<11}  {seen}{verdict}{wrong}"
 
 
-@lab.command()
+@lab.command(short_help="Nodes, routers and pods with addresses and namespaces.")
 @lab_name
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def status(name: str, output: str) -> None:
@@ -190,7 +190,7 @@ def ctl(name: str, node: str, arguments: tuple[str, ...]) -> None:
     os.execvpe("ip", ["ip", "netns", "exec", where, *found.command, *arguments], environment)  # noqa: S606  a program by list, no shell
 
 
-@lab.command()
+@lab.command(short_help="The path of a kubeconfig for this lab.")
 @lab_name
 def kubeconfig(name: str) -> None:
     """The path of a kubeconfig for this lab's store, served as a Kubernetes-style API. Its server is inside the lab."""

@@ -12,7 +12,11 @@ from felixlite.lab.faults import FAULTS
 from felixlite.lab.lab import Lab
 
 
-@click.command("break", epilog="\b\n" + "\n".join(f"{fault.name:<10} {fault.what}" for fault in FAULTS.values()))
+@click.command(
+    "break",
+    short_help="Break something; how soon it is noticed and healed.",
+    epilog="\b\n" + "\n".join(f"{fault.name:<10} {fault.what}" for fault in FAULTS.values()),
+)
 @lab_name
 @click.argument("scenario", type=click.Choice(list(FAULTS)), metavar="SCENARIO")
 def break_(name: str, scenario: str) -> None:
@@ -31,14 +35,14 @@ def break_(name: str, scenario: str) -> None:
         click.echo("it stays so until `felixlite lab fix`")
 
 
-@click.command()
+@click.command(short_help="Mend what `lab break` broke.")
 @lab_name
 def fix(name: str) -> None:
     """Mend what `lab break` broke, and say how long it took until all was whole again."""
     click.echo(trial.mend(Lab.load(name)).line())
 
 
-@click.command()
+@click.command(short_help="Every fault, one after the other.")
 @lab_name
 @click.option("--json", "as_json", is_flag=True)
 @click.argument("scenarios", nargs=-1, type=click.Choice(list(FAULTS)), metavar="[SCENARIO]...")

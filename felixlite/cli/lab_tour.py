@@ -9,7 +9,7 @@ from felixlite.lab.lab import Lab
 from felixlite.lab.tour import STEPS, Shown, Step, prepared, walked
 
 
-@click.command()
+@click.command(short_help="A guided walk through the mechanism.")
 @lab_name
 @click.option("--no-pause", is_flag=True, help="Go on without waiting for Enter.")
 @click.option("--markdown", is_flag=True, help="As docs/tour.md; implies --no-pause.")

@@ -115,6 +115,9 @@ def run(arguments: Sequence[str], session: Session) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Abort:
         return _fail("interrupted", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.ClickException as error:
         return _fail(_explained(error), max(error.exit_code, session.error_code))
     except FelixliteError as error:

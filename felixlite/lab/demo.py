@@ -54,15 +54,10 @@ def _switch(lab: Lab, say: Say) -> int:
     for ipip, vxlan in (("Always", "Never"), ("Never", "Always"), ("Never", "Never"), ("CrossSubnet", "Never")):
         with Traffic(lab.pod_places()) as traffic:
             time.sleep(0.3)
-            lab.felixlite(
-                "patch",
-                "ippool",
-                "default-ipv4-ippool",
-                "-p",
-                f'{{"spec": {{"ipipMode": "{ipip}", "vxlanMode": "{vxlan}"}}}}',
-            )
+            patch = f'{{"spec": {{"ipipMode": "{ipip}", "vxlanMode": "{vxlan}"}}}}'
+            lab.felixlite("patch", "ippool", "default-ipv4-ippool", "-p", patch)
             time.sleep(1.5)
-        say(f"\n$ felixlite patch ippool default-ipv4-ippool   # ipipMode: {ipip}, vxlanMode: {vxlan}")
+        say(f"\n$ felixlite lab ctl patch ippool default-ipv4-ippool -p '{patch}'")
         _routes(lab, say, "n1")
         say(f"{traffic.lost} of {traffic.sent} packets lost on the way")
         lost += traffic.lost

@@ -336,7 +336,10 @@ class Lab:
     def namespace_of(self, name: str) -> str:
         """Of a pod, a machine or the store."""
         pods = {"store": self.topology.switch, **{pod.name: pod.namespace for pod in self.pods()}}
-        return pods.get(name) or self.machine(name).namespace
+        places = pods | {machine.name: machine.namespace for machine in self.machines()}
+        if name not in places:
+            raise FelixliteError(f"there is no machine and no pod {name!r}; there are {', '.join(sorted(places))}")
+        return places[name]
 
     def machines(self) -> list[Machine]:
         return [*self.topology.node_machines(), *self.topology.router_machines(), self.topology.outside]
