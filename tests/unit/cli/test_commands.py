@@ -1,3 +1,5 @@
+"""What commands write to the store and show of it."""
+
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -5,64 +7,11 @@ from typing import Any, Self
 
 import pytest
 
-from felixlite.cli.main import COMMANDS, felixlite, run
+from felixlite.cli.main import run
 from felixlite.cli.session import Session
-from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Bookmark, Changed, Deleted, Document, Entry, Event, Key
 from felixlite.errors import Conflict, Unreachable
-
-POOL = """
-apiVersion: projectcalico.org/v3
-kind: IPPool
-metadata: {name: p}
-spec: {cidr: 10.42.0.0/16, ipipMode: CrossSubnet}
-"""
-POLICY = """
-apiVersion: projectcalico.org/v3
-kind: NetworkPolicy
-metadata: {name: web, labels: {team: shop}}
-spec: {selector: app == 'web'}
-"""
-
-
-class Lasting(MemoryStore):
-    """A store that outlives the command, as the real ones do."""
-
-    def close(self) -> None:
-        pass
-
-
-class Ran:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-Felixlite = Callable[..., Ran]
-
-
-@pytest.fixture
-def store() -> Lasting:
-    return Lasting()
-
-
-@pytest.fixture
-def call(store: Lasting, capsys: pytest.CaptureFixture[str]) -> Felixlite:
-    def called(*arguments: str) -> Ran:
-        code = run(arguments, Session(connect=lambda _: store, url="memory://"))
-        captured = capsys.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return called
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> Callable[..., str]:
-    def written(*texts: str, name: str = "some.yaml") -> str:
-        path = tmp_path / name
-        path.write_text("\n---\n".join(texts))
-        return str(path)
-
-    return written
+from tests.support.command import POLICY, POOL, Felixlite, Lasting, labels_of, spec_of
 
 
 def test_apply_creates_then_leaves_alone_then_changes(call: Felixlite, written: Callable[..., str]) -> None:
@@ -278,9 +227,9 @@ def test_a_node_keeps_what_its_agent_wrote_when_it_is_applied(
     node = "{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: n1}, spec: {bgp: {ipv4Address: 192.0.2.1/24%s}}}"
     call("apply", "-f", written(node % ", ipv4IPIPTunnelAddr: 10.42.0.1"))
     call("apply", "-f", written(node % ", asNumber: 65001"))
-    assert _spec(store, "Node", "n1")["bgp"]["ipv4IPIPTunnelAddr"] == "10.42.0.1"
+    assert spec_of(store, "Node", "n1")["bgp"]["ipv4IPIPTunnelAddr"] == "10.42.0.1"
     call("patch", "node", "n1", "-p", "{spec: {bgp: {ipv4IPIPTunnelAddr: null}}}")
-    assert "ipv4IPIPTunnelAddr" not in _spec(store, "Node", "n1")["bgp"]
+    assert "ipv4IPIPTunnelAddr" not in spec_of(store, "Node", "n1")["bgp"]
 
 
 def test_a_finalizer_stays_when_applied_and_goes_when_patched(
@@ -303,7 +252,7 @@ def test_patch_merges_and_json_patch_operates(call: Felixlite, store: Lasting, w
     assert call("patch", "ippool", "p", "-p", "{spec: {natOutgoing: true}}").out == "ippool/p configured\n"
     operation = '[{"op": "replace", "path": "/spec/ipipMode", "value": "Always"}]'
     assert call("patch", "ippool", "p", "-t", "json", "-p", operation).code == 0
-    spec = _spec(store, "IPPool", "p")
+    spec = spec_of(store, "IPPool", "p")
     assert (spec["natOutgoing"], spec["ipipMode"]) == (True, "Always")
 
 
@@ -323,9 +272,9 @@ def test_labels_are_set_kept_overwritten_and_removed(
     call("label", "ippool", "p", "a=b")
     assert "--overwrite" in call("label", "ippool", "p", "a=c").err
     call("label", "ippool", "p", "a=c", "--overwrite")
-    assert _labels(store) == {"a": "c"}
+    assert labels_of(store) == {"a": "c"}
     call("label", "ippool", "p", "a-")
-    assert _labels(store) == {}
+    assert labels_of(store) == {}
 
 
 def test_delete_by_name_and_by_file(call: Felixlite, store: Lasting, written: Callable[..., str]) -> None:
@@ -386,7 +335,7 @@ def test_settings_that_mean_nothing_here_are_kept_with_a_warning(
     ran = call("apply", "-f", written(document))
     assert ran.code == 0
     assert "warning: FelixConfiguration default: spec.bpfEnabled: kept, but it means nothing here" in ran.err
-    assert _spec(store, "FelixConfiguration", "default") == {"bpfEnabled": True}
+    assert spec_of(store, "FelixConfiguration", "default") == {"bpfEnabled": True}
 
 
 def test_edit_writes_what_the_editor_leaves(
@@ -395,7 +344,7 @@ def test_edit_writes_what_the_editor_leaves(
     call("apply", "-f", written(POOL))
     monkeypatch.setattr("felixlite.cli.change._edited", lambda text: text.replace("CrossSubnet", "Always"))
     assert call("edit", "ippool", "p").out == "ippool/p configured\n"
-    assert _spec(store, "IPPool", "p")["ipipMode"] == "Always"
+    assert spec_of(store, "IPPool", "p")["ipipMode"] == "Always"
 
 
 def test_edit_comes_again_with_what_is_wrong(
@@ -411,116 +360,3 @@ def test_edit_comes_again_with_what_is_wrong(
     monkeypatch.setattr("felixlite.cli.change._edited", editor)
     assert call("edit", "ippool", "p").code == 0
     assert seen[1].startswith("# IPPool p: spec.ipipMode: 'Sometimes': must be")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (("nonsense",), 2, "there is no command 'nonsense'; see `felixlite --help`"),
-        (("aply",), 2, "there is no command 'aply'; did you mean 'apply'?; see `felixlite --help`"),
-        (("get", "gizmos"), 2, "there is no kind 'gizmos'"),
-        (("get", "ipools"), 2, "did you mean ippools?"),
-        (("get", "ippool", "nope"), 1, "there is no IPPool nope"),
-        (("get", "ippools", "--colour"), 2, "No such option"),
-        (("apply",), 2, "say which files: -f FILE"),
-        (("apply", "-f", "/nowhere/x.yaml"), 1, "/nowhere/x.yaml: No such file or directory"),
-        (("delete", "ippool"), 2, "say which ippools to delete by name"),
-        (("delete",), 2, "say which resources: KIND NAME... or -f FILE"),
-        (("get", "ippools", "-l", "a in b"), 2, "--selector"),
-    ],
-)
-def test_a_mistake_gets_one_line_and_an_exit_code(
-    call: Felixlite, arguments: tuple[str, ...], code: int, message: str
-) -> None:
-    ran = call(*arguments)
-    assert ran.code == code
-    assert message in ran.err
-    assert len(ran.err.splitlines()) == 1
-    assert ran.err.startswith("felixlite: ")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a: [", "line 2, column 1: "),
-        ("- 1", "must be a mapping"),
-        ("kind: IPPool", "apiVersion: None: must be projectcalico.org/v3"),
-        ("{apiVersion: v9, kind: IPPool, metadata: {name: p}}", "apiVersion: 'v9': must be projectcalico.org/v3"),
-        ("{apiVersion: projectcalico.org/v3, kind: IPPol}", "did you mean IPPool?"),
-        ("a: 1\na: 2", "line 2, column 1: 'a' is given twice"),
-        ("", "there is no document in it"),
-        ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: 3, spec: x}", "metadata: 3: must be a mapping"),
-        ("{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: [1]}, spec: {}}", "metadata.name: [1]"),
-        ("&a [*a]", "must be a mapping"),
-    ],
-)
-def test_a_malformed_file_is_explained(call: Felixlite, written: Callable[..., str], text: str, message: str) -> None:
-    ran = call("apply", "-f", written(text))
-    assert ran.code == 1
-    assert message in ran.err
-
-
-def test_yaml_is_read_as_kubernetes_reads_it(call: Felixlite, store: Lasting, written: Callable[..., str]) -> None:
-    document = """
-apiVersion: projectcalico.org/v3
-kind: BGPConfiguration
-metadata: {name: default, annotations: {when: 2026-01-01}}
-spec:
-  prefixAdvertisements: [{cidr: 10.0.0.0/8, communities: [65000:30]}]
-"""
-    assert call("apply", "-f", written(document)).code == 0
-    assert _spec(store, "BGPConfiguration", "default")["prefixAdvertisements"][0]["communities"] == ["65000:30"]
-
-
-def test_every_command_has_help_with_an_example(call: Felixlite) -> None:
-    for name in COMMANDS:
-        command = felixlite.get_command(None, name)  # type: ignore[arg-type]
-        assert command is not None
-        assert f"felixlite {name}" in (command.help or ""), name
-
-
-def test_completion_is_offered_for_three_shells(call: Felixlite) -> None:
-    for shell in ("bash", "zsh", "fish"):
-        assert "_FELIXLITE_COMPLETE" in call("completion", shell).out
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        ("felixlite appl", ["apply"]),
-        ("felixlite get ipp", ["ippools"]),
-        ("felixlite get ippools ", ["p"]),
-        ("felixlite delete ippool x", []),
-        ("felixlite edit ippool p", ["p"]),
-        ("felixlite get gizmos p", []),
-    ],
-)
-def test_commands_kinds_and_names_are_completed(
-    call: Felixlite, written: Callable[..., str], monkeypatch: pytest.MonkeyPatch, words: str, offered: list[str]
-) -> None:
-    call("apply", "-f", written(POOL))
-    monkeypatch.setenv("_FELIXLITE_COMPLETE", "fish_complete")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", words.rsplit(" ", maxsplit=1)[-1])
-    monkeypatch.setattr("sys.exit", lambda _: None)
-    lines = call().out.split()
-    assert [line.partition(",")[2] for line in lines if line.startswith("plain,")] == offered
-
-
-def _spec(store: Lasting, kind: str, name: str) -> dict[str, Any]:
-    entry = store.get(Key(kind, name))
-    assert entry is not None
-    return dict(entry.document["spec"])
-
-
-def _labels(store: Lasting) -> dict[str, str]:
-    entry = store.get(Key("IPPool", "p"))
-    assert entry is not None
-    return dict(entry.document["metadata"].get("labels", {}))
-
-
-def test_explain_says_what_a_kind_and_a_field_are(call: Felixlite) -> None:
-    assert "cidr" in call("explain", "ippool.spec").out
-    said = " ".join(call("explain", "ippool.spec.ipipMode").out.split())
-    assert "Type: Never | Always | CrossSubnet. Default: Never." in said
-    assert "IPPool has no field 'spec.x'" in call("explain", "ippool.spec.x").err
