@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from felixlite.lab import world
+from felixlite.lab import faults, world
 from felixlite.lab.lab import Lab
 from felixlite.lab.topology import Topology
 
 STARTS = 5
+LEARNED = 10_000
 
 
 def main() -> list[dict[str, Any]]:
@@ -23,10 +24,14 @@ def main() -> list[dict[str, Any]]:
         pid = int(lab.status("n1")["pid"])
         children = [p for p in world.processes(machine.namespace) if p != pid]
         agent, others = _resident(pid), sum(map(_resident, children))
+        faults.tell_router(lab, LEARNED)
+        world.wait_for(lambda: lab.status("n1")["learned"] >= LEARNED, "the router's routes", 60)
+        learning = _resident(pid)
     finally:
         lab.down()
     found = (("agent ready after", statistics.median(took), 1.5, "s"), ("agent resident", agent, 100, "MB"),
-             ("agent and exabgp resident", agent + others, 250, "MB"))  # fmt: skip
+             ("agent and exabgp resident", agent + others, 250, "MB"),
+             (f"agent resident with {LEARNED:,} learned routes", learning, 120, "MB"))  # fmt: skip
     return [
         {"name": n, "ours": ours, "yardstick": limit, "ratio": ours / limit, "unit": unit}
         for n, ours, limit, unit in found
