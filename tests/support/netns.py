@@ -10,6 +10,7 @@ Lives in tests/support: everything that needs root and its own network uses it.
 
 import json
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from felixlite.kernel.namespaces import setns
+from felixlite.lab.world import processes
 
 T = TypeVar("T")
 _numbers = count()
@@ -81,6 +83,9 @@ class Namespace:
 
     def remove(self) -> None:
         os.close(self.fd)
+        for pid in processes(self.name):  # what goes on without its agent, as a tunnel process does
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
 
 
