@@ -111,6 +111,10 @@ def test_the_agent_may_do_exactly_what_it_does(plugins: dict[str, bytes]) -> Non
         # the tunnel's address moves to another pool, and to a third: then the first one's block is given back
         for name, cidr in (("b", "10.9.0.0/16"), ("c", "10.10.0.0/16")):
             move_to_pool(node, name, cidr)
+        asked = Key("CalicoNodeStatus", "n1")
+        node.server.store.create(asked, document(asked, node="n1", classes=["BGP"], updatePeriodSeconds=1))
+        answered = Right(CALICO, "caliconodestatuses/status", "update")
+        patiently(lambda: answered in used(node.server.audited, []))
         done = used(node.server.audited, ["secrets", "leases"])
     allowed = rights(base(), "felixlite-node")
     assert sorted(done - allowed) == []
