@@ -217,7 +217,10 @@ def clean(lab: str) -> int:
     if directory(lab).exists() and not (directory(lab) / "pods.json").exists():
         _let_batches_end()
     names = namespaces(lab)
-    kill([pid for name in names for pid in processes(name) if pid != os.getpid()])
+    for _ in range(3):  # an agent that is being ended may just have started a child again
+        if not (left := [pid for name in names for pid in processes(name) if pid != os.getpid()]):
+            break
+        kill(left)
     if names:
         run(["ip", "-force", "-batch", "-"], stdin="".join(f"netns delete {name}\n" for name in names))
     shutil.rmtree(directory(lab), ignore_errors=True)

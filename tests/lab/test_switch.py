@@ -25,7 +25,7 @@ NODES = ("n1", "n2", "n3")
 def to_blocks(lab, node):
     """The routes of a node to the blocks that the others' pods are in; whatever else BGP tells is no matter here."""
     table = world.run(["ip", "route", "show", "proto", "80"], namespace=lab.machine(node).namespace)
-    blocks = {str(ip_network(f"{pod.address}/26", strict=False)) for pod in lab.pods() if pod.node != node}
+    blocks = {block_of(pod) for pod in lab.pods() if pod.node != node}
     return [line for line in table.splitlines() if line.split()[0] in blocks and " via " in line]
 
 
@@ -41,11 +41,22 @@ def edit(lab, mode):
 
 
 def has_moved(lab, node, mode):
-    through = [next((d for d in ("tunl0", "vxlan.calico") if d in line), "native") for line in to_blocks(lab, node)]
-    wanted = {"Always": {"tunl0"}, "CrossSubnet": {"tunl0", "native"}, "Never": {"native"}}[mode["ipipMode"]]
+    """To each of the others as the mode says, and not merely in one of the ways that it has."""
+    through = {line.split()[0]: line for line in to_blocks(lab, node)}
+    wanted = {block_of(pod): way(lab, node, pod.node, mode) for pod in lab.pods() if pod.node != node}
+    return through.keys() == wanted.keys() and all(f" dev {wanted[block]} " in f"{through[block]} " for block in wanted)
+
+
+def way(lab, here, there, mode):
+    """The link that leads to another node's pods."""
     if mode["vxlanMode"] == "Always":
-        wanted = {"vxlan.calico"}
-    return len(through) == 2 and set(through) <= wanted
+        return "vxlan.calico"
+    near = lab.machine(here).ports[0].bridge == lab.machine(there).ports[0].bridge
+    return "eth0" if mode["ipipMode"] == "Never" or (mode["ipipMode"] == "CrossSubnet" and near) else "tunl0"
+
+
+def block_of(pod):
+    return str(ip_network(f"{pod.address}/26", strict=False))
 
 
 def switched(lab, mode):
