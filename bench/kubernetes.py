@@ -23,7 +23,7 @@ from felixlite import control
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Document, Key
 from felixlite.kernel.namespaces import visiting
-from tests.support.agent import RunningAgent
+from tests.support.agent import RunningAgent, end_tunnel_processes
 from tests.support.apiserver import apiserver
 from tests.support.netns import namespace
 
@@ -168,6 +168,7 @@ def measured(agent: RunningAgent, url: str, token: str, authority: str) -> list[
         _check(agent)
     finally:
         agent.stop()
+        end_tunnel_processes()
     print(f"ready after {ready:.1f} s on this machine; {changes:.0f} pod changes a second")
     rows = (("first sync of 10,000 pods: one core", worked, 15.0, "s limit"),
             ("resident after it", weighs, 300.0, "MB limit"),
