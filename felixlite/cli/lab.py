@@ -12,7 +12,7 @@ from felixlite.cli.lab_capture import capture
 from felixlite.cli.lab_change import node, pod
 from felixlite.cli.lab_faults import bench, break_, fix
 from felixlite.cli.lab_option import lab_name
-from felixlite.cli.lab_tour import tour
+from felixlite.cli.lab_tour import picture, tour
 from felixlite.lab import matrix
 from felixlite.lab.lab import Lab
 from felixlite.lab.probe import Cell
@@ -211,5 +211,5 @@ def kubectl(name: str, arguments: tuple[str, ...]) -> None:
     os.execvp(command[0], command)  # noqa: S606  a program by list, no shell
 
 
-for each in (pod, node, capture, tour, break_, fix, bench):
+for each in (pod, node, capture, tour, picture, break_, fix, bench):
     lab.add_command(each)

@@ -1,4 +1,4 @@
-"""`felixlite lab tour`: the mechanism, step by step, on a lab that is up."""
+"""`felixlite lab tour` and `picture`: the mechanism of a lab that is up, step by step and at a glance."""
 
 import textwrap
 
@@ -33,6 +33,19 @@ def tour(name: str, no_pause: bool, markdown: bool) -> None:
             _command(shown, markdown=markdown)
         if not (no_pause or markdown) and number < len(STEPS):
             click.prompt("\nEnter to go on", default="", show_default=False, prompt_suffix="")
+
+
+@click.command()
+@lab_name
+def picture(name: str) -> None:
+    """A picture of the lab as SVG: machines, cables, addresses, blocks, and how n1 reaches the others.
+
+    \b
+    felixlite lab picture >lab.svg
+    """
+    from felixlite.lab.picture import picture as made
+
+    click.echo(made(Lab.load(name)), nl=False)
 
 
 def _head(number: int, step: Step, *, markdown: bool) -> None:
