@@ -31,6 +31,7 @@ def test_a_node_and_its_pods_are_in_kubernetes_and_in_the_kernel(node: Kubernete
             "cni.projectcalico.org/podIP": f"{address}/32",
             "cni.projectcalico.org/podIPs": f"{address}/32",
             "cni.projectcalico.org/containerID": "c1",
+            "felixlite.io/most-mtu": "1500",
         }
         assert f"{address} dev cali" in node.routes()
         handle = node.stored(Key("IPAMHandle", "k8s-pod-network.c1"))
