@@ -67,6 +67,15 @@ def test_a_block_of_commands_does_what_it_shows(lab, shell, block):
 
     assert block.says in said
     lab.wait_until_green(60)
+    world.wait_for(
+        lambda: not any(words in routes(lab) for words in ("vxlan", "10.0.2.14")), "the routes from before", 60
+    )
+
+
+def routes(lab):
+    """Of all nodes: none leads into the other tunnel or to the node that came and went, once all is as it was."""
+    nodes = lab.topology.node_machines()
+    return "".join(world.run(["ip", "route", "show", "proto", "80"], namespace=node.namespace) for node in nodes)
 
 
 @pytest.mark.parametrize(("page", "commands"), INLINE, ids=[page for page, _ in INLINE])
