@@ -67,15 +67,13 @@ def test_a_block_of_commands_does_what_it_shows(lab, shell, block):
 
     assert block.says in said
     lab.wait_until_green(60)
-    world.wait_for(
-        lambda: not any(words in routes(lab) for words in ("vxlan", "10.0.2.14")), "the routes from before", 60
-    )
+    world.wait_for(lambda: not any(words in shown(lab) for words in ("vxlan", "10.0.2.14")), "the lab as it was", 60)
 
 
-def routes(lab):
-    """Of all nodes: none leads into the other tunnel or to the node that came and went, once all is as it was."""
-    nodes = lab.topology.node_machines()
-    return "".join(world.run(["ip", "route", "show", "proto", "80"], namespace=node.namespace) for node in nodes)
+def shown(lab):
+    """Routes, links and addresses of all nodes: nothing of the other tunnel, nor of the node that came and went."""
+    looks = (["ip", "route", "show", "proto", "80"], ["ip", "-o", "address"], ["ip", "-o", "link"])
+    return "".join(world.run(look, namespace=m.namespace) for m in lab.topology.node_machines() for look in looks)
 
 
 @pytest.mark.parametrize(("page", "commands"), INLINE, ids=[page for page, _ in INLINE])
