@@ -9,7 +9,7 @@ import pytest
 
 from felixlite.datastore import connect
 from felixlite.datastore.store import Key
-from tests.support.apiserver import OLDER, ApiServer, Kubectl, apiserver
+from tests.support.apiserver import KUBECTLS, ApiServer, Kubectl, apiserver
 from tests.support.etcd import Etcd, etcd
 
 PATIENCE = 60.0
@@ -42,13 +42,8 @@ def server(etcd_server: Etcd) -> Iterator[ApiServer]:
         store.close()
 
 
-@pytest.fixture(scope="module", params=["kubectl", str(OLDER)], ids=["current", "older"])
+@pytest.fixture(scope="module", params=KUBECTLS.values(), ids=KUBECTLS.keys())
 def kubectl(request: pytest.FixtureRequest, server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    """The one on PATH; and Debian's, which is years older, where another one has that place."""
-    if request.param == str(OLDER) and not OLDER.exists():
-        pytest.skip(
-            "the kubectl on PATH is Debian's own, or `./run setup` could not fetch Debian's: there is no second one"
-        )
     return Kubectl(server.kubeconfig, tmp_path_factory.mktemp("home"), program=request.param)
 
 

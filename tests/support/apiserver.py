@@ -28,7 +28,9 @@ from felixlite.datastore.store import Store
 
 PATIENCE = 30.0
 KUBECTL_PATIENCE = 90.0
-OLDER = Path(__file__).parents[2] / ".cache" / "kubectl" / "usr" / "bin" / "kubectl"  # Debian's, as ./run unpacks it
+_OLDER = Path(__file__).parents[2] / ".cache" / "kubectl" / "usr" / "bin" / "kubectl"
+# the one on PATH; and Debian's, which is years older, where that is another one and ./run could fetch it (it says so if not)
+KUBECTLS = {"current": "kubectl", **({"older": str(_OLDER)} if _OLDER.exists() else {})}
 
 
 @dataclass

@@ -23,7 +23,7 @@ from felixlite.datastore.store import Key, Store
 from felixlite.ipam.assign import Request
 from felixlite.ipam.store import Ipam
 from felixlite.model.kinds import KINDS as KIND_BY_NAME
-from tests.support.apiserver import OLDER, ApiServer, Kubectl, apiserver
+from tests.support.apiserver import KUBECTLS, ApiServer, Kubectl, apiserver
 from tests.support.cni import eventually, pod
 from tests.support.kubernode import NODE, KubernetesNode, kubernetes_node
 from tests.support.manifests import (
@@ -81,13 +81,9 @@ def test_an_overlay_is_built_of_objects_that_kubernetes_knows(overlay: str) -> N
         assert sorted(objects, key=identity) == sorted(by_kustomize(overlay), key=identity)
 
 
-@pytest.mark.parametrize("program", ["kubectl", str(OLDER)], ids=["current", "older"])
+@pytest.mark.parametrize("program", KUBECTLS.values(), ids=KUBECTLS.keys())
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_is_accepted(overlay: str, program: str, tmp_path: Path) -> None:
-    if program == str(OLDER) and not OLDER.exists():
-        pytest.skip(
-            "the kubectl on PATH is Debian's own, or `./run setup` could not fetch Debian's: there is no second one"
-        )
     with apiserver() as server:
         kubectl = Kubectl(server.kubeconfig, tmp_path, program=program)
         if program == "kubectl" and knows_kustomize():
