@@ -1,7 +1,7 @@
 """What CalicoNodeStatus holds about a node: what it knows of BGP, in the words of that resource. Pure.
 
-Reference 2.19; exabgp stands where BIRD does in a Calico node.  `report` fills what was asked for, `peers_in` reads
-the sessions back out of a report for whoever asks from another node.
+Reference 2.19; exabgp stands where BIRD does in a Calico node.  `report` fills what was asked for, `peers_in` and
+`routes_in` read sessions and learned routes back out of a report for whoever asks from another node.
 Before this: bgp/tell.py and the RIB.  After: nodereports.py writes it, cli/bgp.py prints it.
 """
 
@@ -131,3 +131,18 @@ def peers_in(status: Mapping[str, Any]) -> list[dict[str, Any]]:
         for family in (4, 6)
         for peer in sessions.get(f"peersV{family}") or ()
     ]
+
+
+def routes_in(status: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The learned routes of a report, with the names that bgp/tell.py gives them; own blocks are nobody's news."""
+    told = status.get("routes") or {}
+    found: dict[str, dict[str, Any]] = {}
+    for row in (row for family in (4, 6) for row in told.get(f"routesV{family}") or ()):
+        if peer := (row.get("learnedFrom") or {}).get("peerIP"):
+            prefix = row["destination"]
+            route = found.setdefault(
+                prefix, {"prefix": prefix, "hops": [], "from": [], "in_kernel": row.get("type") == "FIB"}
+            )
+            route["hops"].append(row.get("gateway") or "-")
+            route["from"].append(peer)
+    return list(found.values())

@@ -29,19 +29,31 @@ metadata: {{name: {node}}}
 spec: {{node: {node}, classes: [Agent, BGP, Routes], updatePeriodSeconds: 10}}"""
 
 
-def reported(session: Session, node: str) -> tuple[str, list[dict[str, Any]]]:
-    """When the node wrote about its sessions last, and what."""
-    from felixlite.bgp.report import peers_in
-
+def reported(session: Session, node: str, part: str = "bgp", what: str = "BGP sessions") -> dict[str, Any]:
+    """The last report of the node that has this part."""
     entries = session.store.list("CalicoNodeStatus").entries
     mine = [e.document.get("status") or {} for e in entries if (e.document.get("spec") or {}).get("node") == node]
-    told = max((s for s in mine if s.get("bgp")), key=lambda s: str(s.get("lastUpdated")), default=None)
+    told = max((s for s in mine if s.get(part)), key=lambda s: str(s.get("lastUpdated")), default=None)
     if told is None:
         why = "it has not answered yet" if mine else "nobody has asked it to"
         raise FelixliteError(
-            f"node {node} does not report its BGP sessions: {why}; ask it with `felixlite apply`:\n{REQUEST.format(node=node)}"
+            f"node {node} does not report its {what}: {why}; ask it with `felixlite apply`:\n{REQUEST.format(node=node)}"
         )
+    return told
+
+
+def peers_of(session: Session, node: str) -> tuple[str, list[dict[str, Any]]]:
+    """When the node wrote about its sessions last, and what."""
+    from felixlite.bgp.report import peers_in
+
+    told = reported(session, node)
     return str(told.get("lastUpdated")), peers_in(told)
+
+
+def routes_of(session: Session, node: str) -> list[dict[str, Any]]:
+    from felixlite.bgp.report import routes_in
+
+    return routes_in(reported(session, node, "routes", "routes"))
 
 
 @click.group()
@@ -51,6 +63,10 @@ def bgp() -> None:
     \b
     felixlite bgp peers
     felixlite bgp why 10.42.0.0/26
+    felixlite bgp routes --node n2
+
+    Sessions and routes of another node come from a CalicoNodeStatus; received, advertised and why are asked on the
+    node itself.
     """
 
 
@@ -67,17 +83,22 @@ of_node = click.option(
 def peers(session: Session, run_dir: Path, node_name: str, output: str) -> None:
     """The sessions, with what came in and went out, and the last error in words."""
     if node_name:
-        _show(reported(session, node_name)[1], output, reported_table)
+        _show(peers_of(session, node_name)[1], output, reported_table)
     else:
         _show(asked(run_dir, "peers"), output, peers_table)
 
 
 @bgp.command()
 @run_dir
+@of_node
 @as_json
-def routes(run_dir: Path, output: str) -> None:
-    """The learned routes that won."""
-    _show(asked(run_dir, "routes"), output, routes_table)
+@click.pass_obj
+def routes(session: Session, run_dir: Path, node_name: str, output: str) -> None:
+    """The learned routes that won; of another node at most 2,000 of each family."""
+    if node_name:
+        _show(routes_of(session, node_name), output, reported_routes_table)
+    else:
+        _show(asked(run_dir, "routes"), output, routes_table)
 
 
 @bgp.command()
@@ -147,7 +168,7 @@ def shutdown(session: Session, node_name: str) -> None:
 def status(session: Session, run_dir: Path, node_name: str, output: str) -> None:
     """The BGP sessions of this node, or of another that a CalicoNodeStatus asks to report."""
     if node_name:
-        at, found = reported(session, node_name)
+        at, found = peers_of(session, node_name)
         click.echo(
             json.dumps(found, indent=2) if output == "json" else f"Node {node_name}, {at}\n{reported_table(found)}"
         )
@@ -224,6 +245,13 @@ def peers_table(peers: Sequence[Mapping[str, Any]]) -> str:
 def routes_table(routes: Sequence[Mapping[str, Any]]) -> str:
     rows = [(r["prefix"], ", ".join(r["hops"]), ", ".join(r["from"]), "iBGP" if r["ibgp"] else "eBGP") for r in routes]
     return printed(("PREFIX", "NEXT HOP", "FROM", "BY"), rows)
+
+
+def reported_routes_table(routes: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (r["prefix"], ", ".join(r["hops"]), ", ".join(r["from"]), "yes" if r["in_kernel"] else "no") for r in routes
+    ]
+    return printed(("PREFIX", "NEXT HOP", "FROM", "IN KERNEL"), rows)
 
 
 def received_table(routes: Sequence[Mapping[str, Any]]) -> str:

@@ -269,7 +269,12 @@ def test_a_node_reports_its_sessions_to_whoever_asks_and_another_one_reads_them(
             peers = report().get("bgp", {}).get("peersV4", ())
             return {peer["peerIP"] for peer in peers if peer["state"] == "Established"}
 
+        def in_kernel(prefix):
+            told = report().get("routes", {}).get("routesV4", ())
+            return any(route["destination"] == prefix and route["type"] == "FIB" for route in told)
+
         world.wait_for(lambda: "10.0.1.1" in established(), "the report", 30)
+        world.wait_for(lambda: in_kernel("203.0.113.0/24"), "the router's network in the report", 30)
         told = report()
         assert told["agent"]["birdV4"]["state"] == "Ready"
         own = {route["destination"] for route in told["routes"]["routesV4"] if route["interface"] == "blackhole"}
@@ -277,5 +282,9 @@ def test_a_node_reports_its_sessions_to_whoever_asks_and_another_one_reads_them(
         peers = json.loads(lab.felixlite("bgp", "peers", "--node", "n1", "-o", "json"))
         assert "10.0.1.1" in {peer["peer"] for peer in peers if peer["state"] == "Established"}
         assert "10.0.1.1" in lab.felixlite("node", "status", "--node", "n1")
+        learned = json.loads(lab.felixlite("bgp", "routes", "--node", "n1", "-o", "json"))
+        (outside,) = [route for route in learned if route["prefix"] == "203.0.113.0/24"]
+        assert outside["in_kernel"]
+        assert outside["hops"] == outside["from"] == ["10.0.1.1"]
     finally:
         lab.felixlite("delete", "caliconodestatus", "how-is-n1")

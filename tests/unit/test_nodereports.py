@@ -1,12 +1,13 @@
 """CalicoNodeStatus: filled for whom it asks, when it asks, with what the node knows."""
 
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
 from felixlite.addresses import Prefix
 from felixlite.bgp import report as reports
-from felixlite.bgp.report import Engine, View, peers_in, report
+from felixlite.bgp.report import Engine, View, peers_in, report, routes_in
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Key
 from felixlite.errors import Unreachable
@@ -87,6 +88,23 @@ def test_the_sessions_of_a_report_read_back():
     found = peers_in(report(["BGP"], VIEW, 1.0))
     assert [(peer["peer"], peer["type"], peer["state"]) for peer in found] == [
         (peer["peer"], peer["type"], peer["state"]) for peer in PEERS
+    ]
+
+
+def test_the_learned_routes_of_a_report_read_back_with_all_their_next_hops():
+    shared = Learned((HOP, IPv4Address("10.0.0.8")), ("10.0.0.9", "10.0.0.8"))
+    six = Learned((IPv6Address("fd00::9"),), ("fd00::9",))
+    view = replace(VIEW, learned={**LEARNED, P("10.2.0.0/26"): shared, P("fd01::/64"): six})
+
+    assert routes_in(report(["Routes"], view, 1.0)) == [
+        {
+            "prefix": "10.2.0.0/26",
+            "hops": ["10.0.0.9", "10.0.0.8"],
+            "from": ["10.0.0.9", "10.0.0.8"],
+            "in_kernel": True,
+        },
+        {"prefix": "10.3.0.0/26", "hops": ["10.0.0.9"], "from": ["10.0.0.8"], "in_kernel": False},
+        {"prefix": "fd01::/64", "hops": ["fd00::9"], "from": ["fd00::9"], "in_kernel": True},
     ]
 
 

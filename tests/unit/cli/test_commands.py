@@ -360,3 +360,25 @@ def test_edit_comes_again_with_what_is_wrong(
     monkeypatch.setattr("felixlite.cli.change._edited", editor)
     assert call("edit", "ippool", "p").code == 0
     assert seen[1].startswith("# IPPool p: spec.ipipMode: 'Sometimes': must be")
+
+
+def test_routes_of_another_node_are_read_from_its_report(
+    call: Felixlite, store: Lasting, written: Callable[..., str]
+) -> None:
+    unasked = call("bgp", "routes", "--node", "n2")
+    assert unasked.code == 1
+    assert "node n2 does not report its routes: nobody has asked it to" in unasked.err
+    request = unasked.err.partition("`felixlite apply`:\n")[2].replace("felixlite: ", "")
+    assert call("apply", "-f", written(request)).code == 0
+    assert "it has not answered yet" in call("bgp", "routes", "--node", "n2").err
+
+    entry = store.get(Key("CalicoNodeStatus", "n2"))
+    assert entry is not None
+    own = {"type": "FIB", "destination": "10.1.0.0/26", "learnedFrom": {"sourceType": "Static"}}
+    by = {"sourceType": "BGPPeer", "peerIP": "10.0.0.8"}
+    learned = {"type": "RIB", "destination": "10.2.0.0/26", "gateway": "10.0.0.9", "learnedFrom": by}
+    status = {"lastUpdated": "2026-01-01T00:00:00Z", "routes": {"routesV4": [own, learned], "routesV6": []}}
+    store.update(entry.key, {**entry.document, "status": status}, entry.revision)
+
+    rows = call("bgp", "routes", "--node", "n2").out.splitlines()[1:]
+    assert [row.split() for row in rows] == [["10.2.0.0/26", "10.0.0.9", "10.0.0.8", "no"]]
