@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,21 +212,37 @@ def _short(value: Any) -> str:
 @file_options
 @run_dir
 @as_json
-def plan(filenames: tuple[str, ...], recursive: bool, run_dir: Path, output: str) -> None:
+@click.option("--cluster", is_flag=True, help="The overlays of all nodes, by the store alone; needs no agent here.")
+@store_option
+@click.pass_obj
+def plan(
+    session: Session, filenames: tuple[str, ...], recursive: bool, run_dir: Path, output: str, cluster: bool
+) -> None:
     """What a change would do on this node, in every table, touching nothing. Exit code 0: nothing, 1: changes, 2: error.
 
     \b
     felixlite plan -f pool.yaml
+    felixlite plan -f pool.yaml --cluster --store etcd://10.0.0.1:2379
     """
     from felixlite.cli.files import loaded  # YAML, which `status` has no need of
 
-    try:
-        given = [found.document for found in loaded(filenames, recursive=recursive)]
-        lines = _ask(run_dir, "what-if", documents=given)
-    except (FelixliteError, OSError) as error:
-        click.echo(f"felixlite: {error}", err=True)
-        sys.exit(2)
-    click.echo(
-        json.dumps(lines, indent=2) if output == "json" else "\n".join(lines) or "nothing would change on this node"
-    )
-    sys.exit(1 if lines else 0)
+    session.error_code = 2
+    given = [found.document for found in loaded(filenames, recursive=recursive)]
+    if cluster:
+        changes: Sequence[Any] = _cluster_plan(session, given, output)
+    else:
+        changes = _ask(run_dir, "what-if", documents=given)
+        nothing = "nothing would change on this node"
+        click.echo(json.dumps(changes, indent=2) if output == "json" else "\n".join(changes) or nothing)
+    click.get_current_context().exit(int(bool(changes)))
+
+
+def _cluster_plan(session: Session, given: list[dict[str, Any]], output: str) -> Sequence[Any]:
+    from felixlite.cli.plan_cluster import as_text, as_values, planned
+
+    rows, notes = planned(session.store, given)
+    for note in notes:
+        session.warn(note)
+    text = as_text(rows, styled=session.is_terminal)
+    click.echo(json.dumps(as_values(rows), indent=2) if output == "json" else text)
+    return rows
