@@ -39,7 +39,7 @@ def block(cidr, owner, borrower=None):
     allocations = [0 if borrower and ordinal == 5 else None for ordinal in range(size)]
     attributes = [{"handle_id": "h", "secondary": {"node": borrower}}] if borrower else []
     spec = {"cidr": cidr, "affinity": f"host:{owner}", "allocations": allocations, "attributes": attributes}
-    return document("IPAMBlock", cidr.replace(".", "-").replace("/", "-"), spec)
+    return document("IPAMBlock", cidr.translate(str.maketrans(".:/", "---")), spec)
 
 
 def put(store, *documents):
@@ -175,6 +175,27 @@ def test_of_two_tunnels_the_narrower_one_bounds_the_pods(cluster, rows):
     found = rows(document("IPPool", "q", {"cidr": "10.9.0.0/16", "vxlanMode": "Always"}))
 
     assert own(found, "n1")["MTU of pods"] == ("1400", "min(1400, uplink - 50)")
+
+
+def test_of_two_tunnels_that_nobody_configured_too(cluster, rows):
+    put(cluster, pool("Always"))
+
+    found = rows(document("IPPool", "q", {"cidr": "10.9.0.0/16", "vxlanMode": "Always"}))
+
+    assert own(found, "n1")["MTU of pods"] == ("uplink - 20", "uplink - 50")
+
+
+def test_ipv6_is_for_the_nodes_that_have_it(store, rows):
+    both = node("n2", NODES["n2"])
+    both["spec"]["bgp"]["ipv6Address"] = "fd00:1::2/64"
+    put(store, node("n1", NODES["n1"]), both, block("fd00:244::100/122", "n1"), block("fd00:244::200/122", "n2"))
+
+    found = rows(document("IPPool", "six", {"cidr": "fd00:244::/112", "vxlanMode": "Always", "blockSize": 122}))
+
+    assert ways(found, "n1") == {"fd00:244::200/122": (None, "vxlan")}
+    assert ways(found, "n2") == {}, "n1 has no address that a packet could be sent to"
+    assert "vxlan-v6.calico" not in own(found, "n1")
+    assert own(found, "n2")["vxlan-v6.calico"] == (None, "MTU uplink - 70, VNI 4096, port 4789")
 
 
 def test_the_address_of_a_node(store, rows):
