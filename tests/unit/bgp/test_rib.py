@@ -1,9 +1,8 @@
 """Which path wins: RFC 4271 9.1, guards, graceful restart, and that nothing depends on the order of messages."""
 
 import random
-from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -13,26 +12,11 @@ from hypothesis import strategies as st
 from felixlite.addresses import Prefix
 from felixlite.bgp.decision import best_paths, why
 from felixlite.bgp.rib import Rib
-from felixlite.bgp.rows import Peer
 from felixlite.model.inside import FilterOperation, FilterRule
 from felixlite.snapshot import Path
+from tests.support.talks import EXTERNAL, INTERNAL, PEERS, PREFIXES, path, play, rib, talks
 
-HERE = ip_address("10.0.0.1")
-INTERNAL = Peer(local_as=64512, peer_as=64512, local_address=HERE, router_id=IPv4Address("10.0.0.1"))
-EXTERNAL = replace(INTERNAL, peer_as=65000)
 P = Prefix.parse("172.20.0.0/24")
-
-
-def path(hop: str = "10.0.0.9", **fields: Any) -> Path:
-    return Path(next_hop=ip_address(hop), **fields)
-
-
-def rib(**peers: Peer) -> Rib:
-    """Peers a, b, ... at 10.0.0.11, 10.0.0.12, ..."""
-    made = Rib()
-    for number, (name, row) in enumerate(sorted(peers.items()), 11):
-        made.open(name, row, ip_address(f"10.0.0.{number}"), IPv4Address(f"1.1.1.{number}"))
-    return made
 
 
 def chosen(made: Rib, prefix: Prefix = P) -> list[str]:
@@ -198,51 +182,6 @@ def test_two_hundred_prefixes_of_one_update_are_one_object() -> None:
 
 
 # -- properties
-
-PREFIXES = [Prefix.parse(f"172.20.{i}.0/24") for i in range(3)]
-paths = st.builds(
-    path,
-    st.sampled_from(["10.0.0.7", "10.0.0.8", "10.0.0.9"]),
-    as_path=st.sampled_from([(65000,), (65000, 1), (65000, 2), (65001, 1), (65000, 64512)]),
-    local_preference=st.sampled_from([None, 100, 200]),
-    med=st.sampled_from([None, 0, 5]),
-    origin=st.sampled_from([0, 2]),
-    originator=st.sampled_from([None, IPv4Address("3.3.3.3")]),
-    cluster_list=st.sampled_from([(), (IPv4Address("8.8.8.8"),)]),
-)
-PEERS = {"a": INTERNAL, "b": INTERNAL, "c": EXTERNAL}
-# what each peer says, in its order: (prefix, path) announces, (prefix, None) withdraws
-talks = st.lists(st.tuples(st.sampled_from(PREFIXES), st.none() | paths), max_size=6)
-
-
-def play(made: Rib, peer: str, said: Iterable[tuple[Prefix, Path | None]]) -> None:
-    for prefix, told in said:
-        if told is None:
-            made.withdraw(peer, [prefix])
-        else:
-            made.announce(peer, told, [prefix])
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.fixed_dictionaries(dict.fromkeys(PEERS, talks)), st.randoms(use_true_random=False))
-def test_any_order_and_batching_of_the_same_messages_gives_the_same_result(talk: Any, random: Any) -> None:
-    straight = rib(**PEERS)
-    for peer, said in talk.items():
-        play(straight, peer, said)
-    straight.changes()
-    mixed, told = rib(**PEERS), {}
-    rest = {peer: list(said) for peer, said in talk.items() if said}
-    while rest:
-        peer = random.choice(sorted(rest))
-        play(mixed, peer, [rest[peer].pop(0)])
-        rest = {name: said for name, said in rest.items() if said}
-        if random.random() < 0.5:
-            news, gone = mixed.changes()
-            told = {k: v for k, v in {**told, **news}.items() if k not in gone}
-    news, gone = mixed.changes()
-    told = {k: v for k, v in {**told, **news}.items() if k not in gone}
-    assert mixed.best == straight.best
-    assert told == straight.best, "the sum of the changes is the result"
 
 
 @settings(max_examples=60, deadline=None)
