@@ -31,6 +31,7 @@ def main() -> None:
     sessions.pass_updates_on()
     connecting.pace_connections(channel.say)
     connecting.bound_pauses()
+    sessions.turn_slowly_at_rest()
     sessions.nudge_silent_announcers()
     sessions.tell_why_sessions_end()
     connecting.guard_accepted_connections()

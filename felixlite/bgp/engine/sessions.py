@@ -18,6 +18,7 @@ from felixlite.bgp.engine.telling import sessions_of
 
 DECONFIGURED = (6, 3)  # RFC 4486: cease, peer de-configured
 QUIET = 0.02  # a burst of UPDATEs is over when nothing came for so long
+AT_REST, LONG_TURN = 1.0, 200  # after a second without work a turn of the loop may take so many milliseconds
 
 
 def pass_updates_on() -> None:
@@ -30,6 +31,28 @@ def pass_updates_on() -> None:
         return decode(data, direction, negotiated)
 
     Update.unpack_message = staticmethod(unpack_message)
+
+
+def turn_slowly_at_rest() -> None:
+    """exabgp's loop turns twenty times a second for its timers. While every session is up and nothing is to be done, five
+    turns will do: what comes in on a session or from the agent ends a turn at once."""
+    wait = exabgp_loop.Reactor._wait_for_io  # noqa: SLF001
+
+    def _wait_for_io(self: Any, milliseconds: float) -> Iterator[int]:
+        now = time.monotonic()
+        if not milliseconds or not self.asynchronous.ready() or not all(map(_is_up, self._peers.values())):
+            self.felixlite_worked = now
+        elif now - getattr(self, "felixlite_worked", now) > AT_REST:
+            milliseconds = LONG_TURN
+        for io in wait(self, milliseconds):
+            self.felixlite_worked = now
+            yield io
+
+    exabgp_loop.Reactor._wait_for_io = _wait_for_io  # noqa: SLF001
+
+
+def _is_up(peer: Any) -> bool:
+    return bool(peer.established())
 
 
 def nudge_silent_announcers() -> None:
