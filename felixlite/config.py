@@ -148,6 +148,10 @@ _SKIPPED = "docker.*,cbr.*,dummy.*,podman.*,virbr.*,lxcbr.*,veth.*,lo,br-.*,cali
 SETTINGS: tuple[Setting, ...] = (
     Setting("interfacePrefix", ("cali",), names, "what names of workload interfaces begin with"),
     Setting("ipipMTU", 0, number(0, 65535), "MTU of tunl0; 0: the uplink's less 20"),
+    Setting("ipipTTL", 0, number(0, 255), "TTL of IPIP's outer header, with ipipPMTUDiscovery; 0: the inner packet's"),
+    Setting(
+        "ipipPMTUDiscovery", False, boolean, "IPIP's outer header always has DF; false: when the inner packet has it"
+    ),
     Setting("vxlanMTU", 0, number(0, 65535), "MTU of vxlan.calico; 0: the uplink's less 50"),
     Setting("vxlanMTUV6", 0, number(0, 65535), "MTU of the IPv6 VXLAN; 0: the uplink's less 70"),
     Setting("vxlanPort", 4789, number(1, 65535), "UDP port of VXLAN"),
@@ -258,6 +262,7 @@ def effective(
     ]
     warnings: list[str] = []
     values = {setting.name: _first(setting, layers, warnings) for setting in SETTINGS}
+    _drop_ttl_without_df(values, warnings)
     return Settings(values, (*warnings, *_unknown(layers[2:])))
 
 
@@ -270,6 +275,18 @@ def _first(setting: Setting, layers: list[tuple[str, Mapping[str, Any]]], warnin
         except ValueError as error:
             warnings.append(f"{origin}: {setting.name}: {value!r}: must be {error}; ignored")
     return Value(setting.default, "built in")
+
+
+def fault_of_ttl(ttl: Any, pmtu_discovery: Any) -> str:
+    """What is wrong with the two together: the kernel's tunnel sets DF with a TTL of its own (net/ipv4/ip_tunnel.c)."""
+    return "needs ipipPMTUDiscovery: true; without it only ipipTTL 0 goes" if ttl and not pmtu_discovery else ""
+
+
+def _drop_ttl_without_df(values: dict[str, Value], warnings: list[str]) -> None:
+    ttl = values["ipipTTL"]
+    if fault := fault_of_ttl(ttl.value, values["ipipPMTUDiscovery"].value):
+        warnings.append(f"{ttl.origin}: ipipTTL: {ttl.value!r}: {fault}; ignored")
+        values["ipipTTL"] = Value(0, "built in")
 
 
 def _unknown(layers: list[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:

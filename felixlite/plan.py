@@ -31,7 +31,7 @@ from felixlite.policy.plan import Planner as PolicyPlanner
 from felixlite.policy.plan import PolicyPlan
 from felixlite.policy.rows import Tunnel as PolicyTunnel
 from felixlite.remember import PerKey, Remembered, Settled
-from felixlite.rows import Route
+from felixlite.rows import OuterHeader, Route
 from felixlite.snapshot import Learned, LinkState, Snapshot
 
 V = TypeVar("V")
@@ -167,15 +167,16 @@ class NodePlanner:
     def _tunnels(self, s: Snapshot, ground: Ground, mtus: Mtus, settings: Settings) -> dict[str, Slices]:
         opened, here, carrier = self.progress.open, ground.here, self.given.carrier
         vni, port = settings["vxlanVNI"], settings["vxlanPort"]
+        header = OuterHeader(settings["ipipTTL"], settings["ipipPMTUDiscovery"])
         addressed = self.addressed(s.link_addresses)
         return {
-            "links": (self.links(opened, here, ground.uplinks, mtus, carrier, vni, port),),
+            "links": (self.links(opened, here, ground.uplinks, mtus, carrier, vni, port, header),),
             "addresses": (self.addresses(opened, here, s.link_addresses),),
             "sysctls": (self.sysctls(opened, s.links, ground.uplinks, addressed),),
             "neighbours": (self.neighbours(opened, here, s.nodes),),
             "fdb": (self.forwarding(opened, here, s.nodes),),
-            "ipip ends": (self.ends(opened, here, s.nodes, settings["externalNodesList"], carrier),),
-            "forwarders": (self.forwarders(opened, carrier),),
+            "ipip ends": (self.ends(opened, here, s.nodes, settings["externalNodesList"], carrier, header),),
+            "forwarders": (self.forwarders(opened, carrier, header),),
             "classifiers": (self.classifiers(opened, s.links, ground.uplinks, addressed, carrier),),
         }
 

@@ -32,6 +32,20 @@ class Vxlan:
 
 
 @dataclass(frozen=True, slots=True)
+class OuterHeader:
+    """What IPIP puts before a packet. ttl 0: the packet's own; unless dont_fragment is set, DF is the packet's own too."""
+
+    ttl: int = 0
+    dont_fragment: bool = False
+
+    def __str__(self) -> str:
+        return f"ttl {self.ttl or 'inherit'} {'pmtudisc' if self.dont_fragment else 'nopmtudisc'}"
+
+
+AS_INNER = OuterHeader()
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """Key: the link's name. kind `adopt`: somebody else makes it (CNI, the kernel); we only set what is not None."""
 
@@ -40,6 +54,7 @@ class Link:
     mtu: int | None = None
     mac: str | None = None
     vxlan: Vxlan | None = None
+    outer: OuterHeader | None = None  # of the kernel's own tunl0
 
     def text(self, name: str) -> str:
         words = ["ip link set", name]
@@ -59,6 +74,8 @@ class Link:
                 v.parent,
                 "nolearning",
             ]
+        if self.outer not in (None, AS_INNER):
+            words += ["&& ip tunnel change", name, "mode ipip", str(self.outer)]
         return " ".join(words)
 
 

@@ -17,6 +17,7 @@ from felixlite.ipip.programs import RECEIVE_NAME, SEND_NAME
 from felixlite.ipip.rows import OUTER, Admitted, End, EndKey, Forwarder, Outer, Sender
 from felixlite.model.inside import Node
 from felixlite.rows import (
+    AS_INNER,
     AddressKey,
     Classifier,
     ClassifierKey,
@@ -26,6 +27,7 @@ from felixlite.rows import (
     LinkAddress,
     Neighbour,
     NeighbourKey,
+    OuterHeader,
     Vxlan,
 )
 from felixlite.snapshot import LinkState
@@ -88,10 +90,12 @@ def links(
     carrier: Carrier = Carrier.KERNEL,
     vni: int = 4096,
     port: int = 4789,
+    header: OuterHeader = AS_INNER,
 ) -> dict[str, Link]:
     rows = {}
     if Tunnel.IPIP in open_tunnels:
-        rows[TUNNEL_LINK] = Link("ipip" if carrier is Carrier.KERNEL else "tun", mtu=mtus.tunnels[Tunnel.IPIP])
+        mtu = mtus.tunnels[Tunnel.IPIP]
+        rows[TUNNEL_LINK] = Link("ipip", mtu=mtu, outer=header) if carrier is Carrier.KERNEL else Link("tun", mtu=mtu)
     for tunnel in VXLANS:
         family = FAMILY[tunnel]
         local, parent = here.address(family), uplinks.get(family)
@@ -194,6 +198,7 @@ def ends(
     nodes: Mapping[str, Node],
     external: Iterable[Prefix] = (),
     carrier: Carrier = Carrier.KERNEL,
+    header: OuterHeader = AS_INNER,
 ) -> dict[EndKey, End]:
     """Whom the programs let in: all other nodes, and the hosts of externalNodesList."""
     local = here.address(4)
@@ -201,14 +206,16 @@ def ends(
         return {}
     others = {node.address(4) for node in nodes.values()} | {prefix.first for prefix in external if prefix.is_host}
     senders = [Sender(other, local) for other in others if isinstance(other, IPv4Address) and other != local]
-    return {**dict.fromkeys(senders, Admitted()), OUTER: Outer(local, TUNNEL_LINK)}
+    return {**dict.fromkeys(senders, Admitted()), OUTER: Outer(local, TUNNEL_LINK, header)}
 
 
-def forwarders(open_tunnels: Collection[Tunnel], carrier: Carrier = Carrier.KERNEL) -> dict[str, Forwarder]:
+def forwarders(
+    open_tunnels: Collection[Tunnel], carrier: Carrier = Carrier.KERNEL, header: OuterHeader = AS_INNER
+) -> dict[str, Forwarder]:
     """The process at tunl0: all of the work, or beside the programs what they pass on (fragments)."""
     if carrier is Carrier.KERNEL or Tunnel.IPIP not in open_tunnels:
         return {}
-    return {TUNNEL_LINK: Forwarder(sends=carrier is Carrier.USER_SPACE)}
+    return {TUNNEL_LINK: Forwarder(True, header) if carrier is Carrier.USER_SPACE else Forwarder(sends=False)}
 
 
 def addressed(link_addresses: Mapping[tuple[str, str], Prefix]) -> frozenset[str]:

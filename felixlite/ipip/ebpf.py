@@ -16,15 +16,16 @@ from felixlite.errors import FelixliteError
 from felixlite.ipip import bpf, programs
 from felixlite.ipip.assembler import assemble
 from felixlite.ipip.rows import OUTER, Admitted, End, EndKey, Outer, Sender
+from felixlite.rows import OuterHeader
 
 SHAPES: Final[Mapping[str, bpf.Shape]] = {
     programs.SENDERS: bpf.Shape(bpf.HASH, 8, 1, 1 << 17, bpf.NOT_PREALLOCATED),
-    programs.SETTINGS: bpf.Shape(bpf.ARRAY, 4, 8, 1),
+    programs.SETTINGS: bpf.Shape(bpf.ARRAY, 4, 12, 1),
     programs.COUNTERS_MAP: bpf.Shape(bpf.PERCPU_ARRAY, 4, 8, len(programs.COUNTERS)),
 }
 _PREFIX: Final = "fl_"
 _FIRST: Final = bytes(4)
-_SETTINGS = struct.Struct("=4sI")
+_SETTINGS = struct.Struct("=4sIB?xx")
 
 
 class Programs:
@@ -98,9 +99,10 @@ class Ends:
 
     def read(self) -> dict[EndKey, End]:
         rows: dict[EndKey, End] = {_sender(key): Admitted() for key in set(self.programs.maps[programs.SENDERS])}
-        local, index = _SETTINGS.unpack(self.programs.maps[programs.SETTINGS][_FIRST])
+        local, index, ttl, dont_fragment = _SETTINGS.unpack(self.programs.maps[programs.SETTINGS][_FIRST])
         if index:
-            rows[OUTER] = Outer(IPv4Address(local), self.link_name(index) or "")
+            header = OuterHeader(ttl, dont_fragment)
+            rows[OUTER] = Outer(IPv4Address(local), self.link_name(index) or "", header)
         return rows
 
     def upsert(self, items: Mapping[EndKey, End]) -> dict[EndKey, Exception]:
@@ -116,7 +118,7 @@ class Ends:
         if isinstance(key, Sender):
             self.programs.maps[programs.SENDERS][_packed(key)] = b"\1"
         elif isinstance(row, Outer):
-            settings = _SETTINGS.pack(row.local.packed, self.index(row.link))
+            settings = _SETTINGS.pack(row.local.packed, self.index(row.link), row.header.ttl, row.header.dont_fragment)
             self.programs.maps[programs.SETTINGS][_FIRST] = settings
 
     def delete(self, keys: Collection[EndKey]) -> dict[EndKey, Exception]:
@@ -127,7 +129,7 @@ class Ends:
                     with contextlib.suppress(KeyError):
                         del self.programs.maps[programs.SENDERS][_packed(key)]
                 else:
-                    self.programs.maps[programs.SETTINGS][_FIRST] = _SETTINGS.pack(bytes(4), 0)
+                    self.programs.maps[programs.SETTINGS][_FIRST] = bytes(_SETTINGS.size)
             except OSError as error:
                 failed[key] = error
         return failed

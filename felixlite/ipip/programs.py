@@ -12,9 +12,9 @@ SEND lets such a packet go the way that the table leads now, instead of losing i
 Everything else that RECEIVE sees it passes on untouched: IPIP of others, packets for others, and fragments (which the
 kernel puts together and the receiver in userspace.py gets).
 
-Maps: `senders` (outer source, outer destination) -> 1; `settings` 0 -> (own address, index of tunl0); `counters`, per
-processor, in the order of COUNTERS.  The outer header is as ip_tunnel.c makes it for tunl0: TTL and DF of the inner
-one, its ECN bits and no other of its TOS (RFC 6040).
+Maps: `senders` (outer source, outer destination) -> 1; `settings` 0 -> (own address, index of tunl0, TTL, whether DF);
+`counters`, per processor, in the order of COUNTERS.  The outer header is as ip_tunnel.c makes it for tunl0: TTL and DF
+of the inner one unless `settings` has them, its ECN bits and no other of its TOS (RFC 6040).
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,8 @@ _AT_MAC, _FIXED_GSO, _OUTER_IPV4 = 1, 1, 2
 _FROM_NETWORK_HEADER = 1
 _FIB_OUTPUT = 2
 _NO_NEIGHBOUR = 7  # as good as success: the kernel asks for the neighbour when it sends
-_DF, _ANY_FRAGMENT = 0x0040, 0xFF3F  # as they lie in memory
+_ANY_FRAGMENT = 0xFF3F  # as it lies in memory
+_DF = 0x40  # in the first of the two bytes
 _ECN, _CE, _ECT0 = 3, 3, 2
 _AF_INET = 2
 
@@ -105,7 +106,7 @@ def _look_up(name: str, key: int) -> list[Line]:
 
 
 def _settings(otherwise: str) -> list[Line]:
-    """R0 points to (own address, index of tunl0)."""
+    """R0 points to (own address, index of tunl0, TTL, whether DF)."""
     return [store_value(W, FP, -4, 0), *_look_up(SETTINGS, -4), jump_if(R0, 0, otherwise)]
 
 
@@ -178,6 +179,25 @@ def _room_for_link_header() -> list[Line]:
     ]
 
 
+def _ttl_and_df() -> list[Line]:
+    return [
+        *_settings("drop"),
+        load(B, R1, R0, 8),
+        jump_unless(R1, 0, "ttl"),
+        load(B, R1, FP, _INNER + 8),
+        "ttl",
+        store(B, FP, _OUTER + 8, R1),
+        load(B, R2, R0, 9),
+        set_to(R1, _DF),
+        jump_unless(R2, 0, "df"),
+        load(B, R1, FP, _INNER + 6),
+        and_with(R1, _DF),
+        "df",
+        store(B, FP, _OUTER + 6, R1),
+        store_value(B, FP, _OUTER + 7, 0),
+    ]
+
+
 SEND: list[Line] = [
     move(R6, R1),
     load(W, R1, R6, _PROTOCOL),
@@ -219,11 +239,7 @@ SEND: list[Line] = [
     store(H, FP, _OUTER + 2, R1),
     load(H, R1, FP, _INNER + 4),
     store(H, FP, _OUTER + 4, R1),
-    load(H, R1, FP, _INNER + 6),
-    and_with(R1, _DF),
-    store(H, FP, _OUTER + 6, R1),
-    load(B, R1, FP, _INNER + 8),
-    store(B, FP, _OUTER + 8, R1),
+    *_ttl_and_df(),
     store_value(B, FP, _OUTER + 9, _IPIP),
     store_value(H, FP, _OUTER + 10, 0),
     store(W, FP, _OUTER + 12, R7),

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Literal, NamedTuple
 
+from felixlite.rows import AS_INNER, OuterHeader
+
 
 class Sender(NamedTuple):
     """IPIP from `remote` to `local` is let in."""
@@ -28,13 +30,14 @@ OUTER: Literal["outer"] = "outer"
 
 @dataclass(frozen=True, slots=True)
 class Outer:
-    """Key: OUTER. What leaves has this source, and what was let in goes on as if `link` had received it."""
+    """Key: OUTER. What leaves has this source and header, and what was let in goes on as if `link` had received it."""
 
     local: IPv4Address
     link: str
+    header: OuterHeader = AS_INNER
 
     def __str__(self) -> str:
-        return f"source {self.local} link {self.link}"
+        return f"source {self.local} link {self.link} {self.header}"
 
 
 EndKey = Sender | Literal["outer"]
@@ -46,6 +49,7 @@ class Forwarder:
     """Key: the TUN link that it holds. A process of ours that receives what arrives as protocol 4, and may send."""
 
     sends: bool
+    header: OuterHeader = AS_INNER
 
     def __str__(self) -> str:
-        return "send and receive" if self.sends else "receive"
+        return f"send and receive {self.header}" if self.sends else "receive"

@@ -5,7 +5,7 @@ route; what arrives as protocol 4 is written into tunl0.  Routes, addresses and 
 kernel's own device, and who may send us protocol 4 is decided by the same chains.  Beside the programs of ebpf.py it
 only receives: fragments and whatever else they pass on.
 
-    python -m felixlite.ipip.userspace LINK [--receive-only] [--namespace FD]
+    python -m felixlite.ipip.userspace LINK [--receive-only] [--ttl N] [--dont-fragment] [--namespace FD]
 
 When the agent dies it goes on: the next agent's process asks it for its descriptors (by a socket that only the network
 namespace's root may use), and no packet is lost between the two.  If nobody asks, it ends after ORPHANED seconds.
@@ -13,6 +13,7 @@ namespace's root may use), and no packet is lost between the two.  If nobody ask
 """
 
 import argparse
+import ctypes
 import os
 import socket
 import struct
@@ -22,15 +23,19 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from ctypes import CDLL, get_errno
 from typing import Final
 
 from felixlite import tun
 from felixlite.ipip.rows import Forwarder
 from felixlite.reconcile import Foreign
+from felixlite.rows import OuterHeader
 
 _IPIP: Final = 4
 _LONGEST_PACKET: Final = 65535
+_DF: Final = 0x40  # in the byte at 6 of a header
+_MTU_DISCOVER, _NEVER_DF, _ALWAYS_DF = 10, 0, 2  # IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_PMTUDISC_DO
+_ATTACH_FILTER: Final = 26  # SO_ATTACH_FILTER
+_NOTHING = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)  # the filter `return 0` of BPF
 _ROUTE_CHANGES: Final = 0x40  # RTMGRP_IPV4_ROUTE
 _GET_ROUTE, _NEW_ROUTE, _DST, _OIF, _GATEWAY = 26, 24, 1, 4, 5
 _HEADER, _RTMSG = struct.Struct("=IHHII"), struct.Struct("=BBBBBBBBI")
@@ -170,20 +175,32 @@ def _inherited(name: str) -> tuple[int, socket.socket] | None:
 def _raw_socket() -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_RAW, _IPIP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    # the routers on the way may fragment what our outer header made too long
-    made.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER, IP_PMTUDISC_DONT
+    # without DF: the routers on the way may fragment what our outer header made too long
+    made.setsockopt(socket.IPPROTO_IP, _MTU_DISCOVER, _NEVER_DF)
     return made
 
 
-def send_on(ends: Ends, gateway: Callable[[bytes], str]) -> None:
+def _socket_for_df() -> socket.socket:
+    """One that only sends, always with DF: whether a packet has it is a matter of the socket that it leaves by."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_RAW, _IPIP)
+    made.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(_NOTHING)))
+    made.setsockopt(socket.IPPROTO_IP, _MTU_DISCOVER, _ALWAYS_DF)
+    return made
+
+
+def send_on(ends: Ends, gateway: Callable[[bytes], str], header: OuterHeader) -> None:
     """tunl0 -> protocol 4, until somebody else does."""
-    read, send, device = os.read, ends.outside.sendto, ends.device
+    read, device = os.read, ends.device
+    send, send_whole, df = ends.outside.sendmsg, _socket_for_df().sendmsg, _DF if header.dont_fragment else 0
+    # inner TTL -> the outer one in the form of sendmsg, which refuses 0
+    ttls = [((socket.IPPROTO_IP, socket.IP_TTL, struct.pack("=i", header.ttl or n or 1)),) for n in range(256)]
     while not ends.handed_over:
         packet = read(device, _LONGEST_PACKET)
         if packet[0] >> 4 != 4 or not (remote := gateway(packet[16:20])):
             continue
+        leave = send_whole if (packet[6] | df) & _DF else send
         try:
-            send(packet, (remote, 0))
+            leave((packet,), ttls[packet[8]], 0, (remote, 0))
         except OSError:  # no buffer, no route, no permission: a packet is lost, as in any network
             continue
 
@@ -205,15 +222,18 @@ def main(argv: list[str]) -> int:
     words = argparse.ArgumentParser(prog="felixlite.ipip.userspace")
     words.add_argument("link")
     words.add_argument("--receive-only", action="store_true")
+    words.add_argument("--ttl", type=int, default=0)
+    words.add_argument("--dont-fragment", action="store_true")
     words.add_argument("--namespace", type=int)
     given = words.parse_args(argv)
-    if given.namespace is not None and CDLL(None, use_errno=True).setns(given.namespace, 0x40000000):
-        raise OSError(get_errno(), "setns")
+    if given.namespace is not None and ctypes.CDLL(None, use_errno=True).setns(given.namespace, 0x40000000):
+        raise OSError(ctypes.get_errno(), "setns")
     gateways = Gateways(given.link)  # before the descriptors: from then on this process is the one that forwards
     ends = Ends(given.link)
     work: list[Callable[[], None]] = [lambda: receive(ends)]
     if not given.receive_only:
-        work += [gateways.follow, lambda: send_on(ends, gateways)]
+        header = OuterHeader(given.ttl, given.dont_fragment)
+        work += [gateways.follow, lambda: send_on(ends, gateways, header)]
     for task in work:
         threading.Thread(target=_to_the_end, args=(task, ends), daemon=True).start()
     threading.Thread(target=_handed_over, args=(ends,), daemon=True).start()
@@ -261,13 +281,20 @@ class Forwarders:
         return {link: row for link, (row, process) in self._running.items() if process.poll() is None}
 
     def upsert(self, items: Mapping[str, Forwarder]) -> dict[str, Exception]:
+        """A process that runs is asked for its descriptors by the one that takes its place, and ends by itself."""
         failed: dict[str, Exception] = {}
         for link, row in items.items():
-            self._stop(link)
+            _, before = self._running.pop(link, (None, None))
             try:
                 self._start(link, row)
+                if before:
+                    with suppress(subprocess.TimeoutExpired):  # it is ended then
+                        before.wait(_PATIENCE)
             except OSError as error:
                 failed[link] = error
+            finally:
+                if before:
+                    _end(before)
         return failed
 
     def delete(self, keys: Collection[str]) -> dict[str, Exception]:
@@ -281,6 +308,7 @@ class Forwarders:
     def _start(self, link: str, row: Forwarder) -> None:
         argv = [sys.executable, "-m", "felixlite.ipip.userspace", link]
         argv += [] if row.sends else ["--receive-only"]
+        argv += ["--ttl", str(row.header.ttl), *(["--dont-fragment"] if row.header.dont_fragment else [])]
         argv += ["--namespace", str(self.namespace)] if self.namespace is not None else []
         process = subprocess.Popen(
             argv,
@@ -309,8 +337,12 @@ class Forwarders:
     def _stop(self, link: str) -> None:
         _, process = self._running.pop(link, (None, None))
         if process:
-            process.terminate()
-            process.communicate()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.communicate()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ A vxlan device of our name with other settings is replaced (its settings cannot 
 another name that holds our VNI belongs to somebody else: that is an error, said with its name.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
+import socket
 import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,12 +23,14 @@ from felixlite.kernel import messages, seen
 from felixlite.kernel.host import Host
 from felixlite.kernel.netlink import Message, Refused, attribute, each
 from felixlite.reconcile import Foreign
-from felixlite.rows import Kind, Link, Vxlan
+from felixlite.rows import Kind, Link, OuterHeader, Vxlan
 
 OUR_NAMES: Final = frozenset({"tunl0", "vxlan.calico", "vxlan-v6.calico"})
 _KEPT: Final = frozenset({"tunl0"})
 _EVERY_LINK: Final = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + b"\x08\x00\x1d\x00\x08\x00\x00\x00"  # without statistics
 _TUNSETPERSIST: Final = 0x400454CB
+_CHANGE_TUNNEL: Final = 0x89F3  # SIOCCHGTUNNEL
+_DF: Final = 0x4000
 
 
 def every_link(host: Host) -> dict[str, seen.SeenLink]:
@@ -37,6 +41,9 @@ def every_link(host: Host) -> dict[str, seen.SeenLink]:
                 link = seen.link(data, start, end)
                 found[link.state.name] = link
     return found
+
+
+_OUTER_REFUSED: Final = "the kernel does not give {name} `{want}`; set ipipTTL to 0 and ipipPMTUDiscovery to false"
 
 
 class ForeignLink(Refused, Foreign):
@@ -96,6 +103,8 @@ class Links:
                 if row.kind != "adopt":
                     self._make(name, row)
                 self._settle(name, row)
+                if row.outer:
+                    self._set_outer(name, row.outer)
             except OSError as error:
                 failed[name] = _explained(error, name)
         return failed
@@ -112,6 +121,21 @@ class Links:
         self.host.netlink.do(messages.set_link(name, up=row.up, mtu=row.mtu, mac=mac))
         if mac:
             self._remade.add(name)
+
+    def _set_outer(self, name: str, want: OuterHeader) -> None:
+        """By ioctl: rtnetlink changes nothing of tunl0 (EINVAL, ip_tunnel_changelink), `ip tunnel change` does."""
+        data = self.host.netlink.get(*messages.get_link(name))
+        if seen.link(data, 0, len(data)).outer == want:
+            return
+        df = _DF if want.dont_fragment else 0
+        header = struct.pack("!BBHHHBBH8x", 0x45, 0, 0, 0, df, want.ttl, socket.IPPROTO_IPIP, 0)
+        parameters = ctypes.create_string_buffer(struct.pack("=16siHHII", name.encode(), 0, 0, 0, 0, 0) + header)
+        request = struct.pack("@16sP16x", name.encode(), ctypes.addressof(parameters))
+        with self.host.visiting(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            try:
+                fcntl.ioctl(any_socket, _CHANGE_TUNNEL, request)
+            except OSError as error:
+                raise Refused(error.errno or 0, _OUTER_REFUSED.format(name=name, want=want)) from None
 
     def delete(self, keys: Collection[str]) -> dict[str, Exception]:
         self._set -= {*keys}
@@ -179,6 +203,7 @@ def _row(link: seen.SeenLink, wanted: Link | None, names: Mapping[int, str]) -> 
         Vxlan(vxlan.vni, vxlan.port, vxlan.local, names.get(vxlan.parent, ""))
         if vxlan and vxlan.local and not adopted
         else None,
+        link.outer if wanted and wanted.outer else None,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from felixlite.addresses import Address, Interface, Prefix
 from felixlite.kernel.messages import IFF_UP
 from felixlite.kernel.netlink import attributes
+from felixlite.rows import OuterHeader
 from felixlite.snapshot import LinkState
 
 _IFINFO = struct.Struct("=BxHiII")
@@ -29,6 +30,7 @@ class SeenLink:
     state: LinkState
     master: int  # index, 0 for none
     vxlan: SeenVxlan | None = None
+    outer: OuterHeader | None = None  # of an ipip link
 
 
 def link(message: bytes, start: int = 0, end: int | None = None) -> SeenLink:
@@ -47,7 +49,15 @@ def link(message: bytes, start: int = 0, end: int | None = None) -> SeenLink:
         mac=found.get(1, b"").hex(":"),
         on=on,
     )
-    return SeenLink(state, _number(found.get(10)), _vxlan(info.get(2, b"")) if kind == "vxlan" else None)
+    data = info.get(2, b"")
+    vxlan = _vxlan(data) if kind == "vxlan" else None
+    return SeenLink(state, _number(found.get(10)), vxlan, _outer(data) if kind == "ipip" else None)
+
+
+def _outer(data: bytes) -> OuterHeader:
+    """IFLA_IPTUN_TTL and IFLA_IPTUN_PMTUDISC."""
+    found = attributes(data)
+    return OuterHeader(_number(found.get(4)), bool(_number(found.get(10))))
 
 
 def _vxlan(data: bytes) -> SeenVxlan:

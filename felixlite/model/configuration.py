@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema, create_model
 
-from felixlite.config import SETTINGS, Setting
+from felixlite.config import SETTINGS, Setting, boolean, fault_of_ttl
 from felixlite.model.resource import Resource, Spec
 from felixlite.model.shape import Fault, Model, rule
 from felixlite.model.words import Duration, Severity, Switch
@@ -42,7 +42,12 @@ def _field(setting: Setting) -> Any:
 
 
 class _FelixSpec(Spec):
-    pass
+    @rule
+    def a_ttl_of_its_own_comes_with_df(self) -> Iterator[Fault]:
+        given = dict(self)
+        ttl, pmtu_discovery = given.get("ipipTTL"), given.get("ipipPMTUDiscovery")
+        if fault := fault_of_ttl(int(ttl or 0), pmtu_discovery is not None and boolean(pmtu_discovery)):
+            yield Fault("ipipTTL", ttl, fault)
 
 
 FelixConfigurationSpec = create_model(

@@ -53,6 +53,12 @@ EXCLUSIVE: Mapping[str, tuple[tuple[str, str], ...]] = {
             "peerIP excludes peerSelector",
         ),
     ),
+    "FelixConfiguration": (
+        (
+            "!has(self.ipipTTL) || self.ipipTTL == 0 || (has(self.ipipPMTUDiscovery) && self.ipipPMTUDiscovery)",
+            "ipipTTL needs ipipPMTUDiscovery: true; without it only ipipTTL 0 goes",
+        ),
+    ),
     "GlobalNetworkPolicy": (
         (
             "!has(self.doNotTrack) || !has(self.preDNAT) || !self.doNotTrack || !self.preDNAT",

@@ -6,15 +6,21 @@ import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from felixlite.carriers import samples
 from felixlite.ipip.plan import Carrier
+from felixlite.ipip.rows import OUTER as OUTER_KEY
+from felixlite.kernel.host import Host
+from felixlite.kernel.links import Links
 from felixlite.pathmtu import checksum
+from felixlite.rows import AS_INNER, Link, OuterHeader
+from tests.support.netns import namespace
 from tests.support.overlays import pool
 from tests.support.sniff import pinging, seen
-from tests.support.stations import Station, stations
+from tests.support.stations import HEADERS, Station, headers_on_the_wire, stations
 
 EBPF = [Carrier.EBPF, Carrier.EBPF]
 OUTER = "icmp or ip proto 4 or udp port 4789"
@@ -185,6 +191,47 @@ def test_twenty_switches_lose_no_packet(reverse_path_check):
 
         sends = lan.nodes["n1"].sends
     assert sends == {"ipip"}
+
+
+@pytest.mark.parametrize("carrier", [Carrier.EBPF, Carrier.USER_SPACE])
+def test_ttl_and_df_of_the_outer_header_are_the_inner_ones_or_as_configured(carrier):
+    with stations([carrier, Carrier.EBPF], modes(ipip="Always")) as lan:
+        lan.converge()
+        assert headers_on_the_wire(lan, "n1", "n2") == [header for _, _, header in HEADERS]
+
+
+def test_an_outer_header_that_somebody_changed_is_set_again_and_a_second_start_changes_nothing():
+    with stations(EBPF, modes(ipip="Always")) as lan:
+        lan.settings = {"ipipPMTUDiscovery": True, "ipipTTL": 77}
+        lan.converge()
+        ends = lan.stations["n1"].reconciler.tables[5]
+        ours = ends.read()[OUTER_KEY]
+        ends.upsert({OUTER_KEY: replace(ours, header=AS_INNER)})
+        lan.stations["n1"].reconciler.distrust("ipip ends")
+        lan.step("n1")
+
+        assert ends.read()[OUTER_KEY] == ours
+        assert ours.header == OuterHeader(77, dont_fragment=True)
+        lan.restart("n1")
+        lan.step("n1")
+        assert lan.stations["n1"].outcomes["ipip ends"].written == 0
+
+
+def test_an_outer_header_that_the_kernel_refuses_is_an_error_with_its_remedy():
+    """lo stands for a tunl0 that does not know the ioctl."""
+    with namespace("fo-lo") as space, Host(space.fd) as host:
+        failed = Links(host).upsert({"lo": Link("adopt", outer=OuterHeader(64, dont_fragment=True))})
+
+    assert "does not give lo `ttl 64 pmtudisc`; set ipipTTL to 0 and ipipPMTUDiscovery to false" in str(failed["lo"])
+
+
+def test_a_tunnel_process_with_another_outer_header_takes_over_and_no_packet_is_lost():
+    with stations([Carrier.USER_SPACE, Carrier.USER_SPACE], modes(ipip="Always")) as lan:
+        lan.converge()
+        with pinging(lan.pods["n1"], lan.pod_address("n2")):
+            for ttl in (77, 78, 0):
+                lan.settings = {"ipipPMTUDiscovery": True, "ipipTTL": ttl}
+                lan.converge(rounds=1)
 
 
 def test_ipip_with_options_in_its_outer_header_arrives():

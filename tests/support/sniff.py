@@ -52,3 +52,11 @@ def pinging(source: Namespace, target: str, interval: str = "0.005") -> Iterator
     sent, received = map(int, counts.groups())
     assert sent - received <= 1, told[-300:]  # the last one may be under way when ping is told to stop
     assert sent > 10
+
+
+def outer_header(lines: list[str]) -> tuple[str, str]:
+    """TTL and flags of what IPIP put before the echo request."""
+    request = next(line for line in lines if "echo request" in line)
+    found = re.search(r"ttl (\d+), id \d+, offset 0, flags \[(\w+)\], proto IPIP", request)
+    assert found, request
+    return found[1], found[2]

@@ -10,9 +10,10 @@ counted by hand, so that waiting costs none.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+from typing import Any
 
 from felixlite.addresses import Prefix
 from felixlite.ipip.ebpf import Ends, Programs
@@ -30,6 +31,7 @@ from felixlite.plan import NodePlanner, Surroundings
 from felixlite.reconcile import Outcome, Reconciler
 from felixlite.snapshot import Learned, LinkState, Snapshot
 from tests.support.netns import Namespace, connect, namespace, switch
+from tests.support.sniff import outer_header, seen
 
 
 class Station:
@@ -86,6 +88,7 @@ class Lan:
     pool: Pool
     now: float = 0.0
     learned: Mapping[Prefix, Learned] = None  # type: ignore[assignment]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of FelixConfiguration default
 
     def snapshot(self) -> Snapshot:
         names = list(self.nodes)
@@ -98,6 +101,7 @@ class Lan:
                 (name, block(i)): Affinity(name, block(i), AffinityState.CONFIRMED) for i, name in enumerate(names, 1)
             },
             learned=self.learned or {},
+            felix_configurations={"default": self.settings},
         )
 
     def step(self, name: str) -> None:
@@ -193,3 +197,24 @@ def stations(carriers: Iterable[Carrier], pool: Pool, prefix: str = "fo") -> Ite
             lan.stations[name] = station
         stack.callback(lambda: [station.close() for station in lan.stations.values()])
         yield lan
+
+
+HEADERS = [  # settings, -M of a ping with TTL 33 from a pod, TTL and flags of the outer header
+    ({}, "do", ("32", "DF")),
+    ({}, "dont", ("32", "none")),
+    ({"ipipPMTUDiscovery": True}, "dont", ("32", "DF")),
+    ({"ipipPMTUDiscovery": True, "ipipTTL": 77}, "dont", ("77", "DF")),
+    ({}, "dont", ("32", "none")),
+]
+
+
+def headers_on_the_wire(lan: Lan, source: str, target: str) -> list[tuple[str, str]]:
+    """The outer header for each of HEADERS."""
+    found = []
+    for settings, fragments, _ in HEADERS:
+        lan.settings = settings
+        lan.step(source)
+        with seen(lan.spaces[target], "eth0", "ip proto 4") as packets:
+            lan.ping(source, target, "-c", "1", "-t", "33", "-M", fragments)
+        found.append(outer_header(packets))
+    return found

@@ -38,3 +38,14 @@ def test_durations_are_read_as_go_writes_them(given, seconds):
 def test_what_is_no_duration_is_refused(given):
     with pytest.raises(ValueError, match="duration"):
         duration(given)
+
+
+def test_a_ttl_of_ipips_own_without_df_is_ignored_with_a_warning_that_names_both():
+    stored = {"default": {"ipipTTL": 64}, "node.n2": {"ipipPMTUDiscovery": True}}
+    here, there = effective({}, {}, stored, "n1"), effective({}, {}, stored, "n2")
+
+    assert here.values["ipipTTL"] == (0, "built in")
+    assert here.warnings == (
+        "FelixConfiguration default: ipipTTL: 64: needs ipipPMTUDiscovery: true; without it only ipipTTL 0 goes; ignored",
+    )
+    assert (there["ipipTTL"], there["ipipPMTUDiscovery"], there.warnings) == (64, True, ())

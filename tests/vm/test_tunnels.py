@@ -11,7 +11,7 @@ from felixlite.kernel.host import Host
 from tests.support.netns import namespace
 from tests.support.overlays import pool
 from tests.support.sniff import pinging, seen
-from tests.support.stations import fallback_tunnels, stations
+from tests.support.stations import HEADERS, fallback_tunnels, headers_on_the_wire, stations
 
 
 def modes(**more):
@@ -84,6 +84,26 @@ def test_switching_with_the_kernels_tunl0_loses_no_packet(lan):
     with pinging(lan.pods["n1"], lan.pod_address("n2"), "0.02"):
         for mode in ({"vxlan": "Always"}, {}, {"ipip": "Always"}):
             switched(lan, **mode)
+
+
+def test_the_kernels_tunl0_takes_ttl_and_df_from_the_inner_header_or_as_configured(lan):
+    switched(lan, ipip="Always")
+
+    assert headers_on_the_wire(lan, "n1", "n2") == [header for _, _, header in HEADERS]
+
+
+def test_ttl_and_df_that_somebody_changed_are_set_again_and_a_second_start_changes_nothing(lan):
+    switched(lan, ipip="Always")
+    with pinging(lan.pods["n1"], lan.pod_address("n2"), "0.02"):
+        lan.spaces["n1"].ip("tunnel change tunl0 mode ipip ttl 9 pmtudisc")
+        lan.stations["n1"].reconciler.distrust("links")
+        lan.converge()
+        tunl0 = lan.spaces["n1"].ip("-d link show tunl0")
+        lan.restart("n1")
+        lan.step("n1")
+
+    assert "ttl inherit nopmtudisc" in tunl0
+    assert lan.stations["n1"].outcomes["links"].written == 0
 
 
 def test_tunl0_loses_its_address_and_stays_when_no_pool_needs_it_any_more(lan):

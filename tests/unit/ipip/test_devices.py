@@ -5,6 +5,7 @@ import pytest
 from felixlite.ipip import devices
 from felixlite.ipip.devices import Tunnel
 from felixlite.ipip.plan import Carrier
+from felixlite.rows import OuterHeader
 from tests.support.overlays import A, P, link, node, typed
 
 PATTERN = r"^eth.*"
@@ -28,6 +29,23 @@ def test_where_the_kernel_has_no_ipip_tunl0_is_a_tun():
     rows = devices.links({Tunnel.IPIP}, HERE, {4: "eth0"}, mtus({Tunnel.IPIP}), Carrier.EBPF)
 
     assert rows["tunl0"].kind == "tun"
+
+
+@pytest.mark.parametrize(
+    ("carrier", "row"),
+    [
+        (Carrier.KERNEL, "ip link set tunl0 up mtu 1480 && ip tunnel change tunl0 mode ipip ttl 64 pmtudisc"),
+        (Carrier.EBPF, "source 192.0.2.11 link tunl0 ttl 64 pmtudisc"),
+        (Carrier.USER_SPACE, "send and receive ttl 64 pmtudisc"),
+    ],
+)
+def test_the_outer_header_is_a_row_of_whatever_carries_ipip(carrier, row):
+    header, opened = OuterHeader(64, dont_fragment=True), {Tunnel.IPIP}
+    link = devices.links(opened, HERE, {4: "eth0"}, mtus(opened), carrier, header=header)["tunl0"].text("tunl0")
+    ends = devices.ends(opened, HERE, {}, (), carrier, header)
+    processes = devices.forwarders(opened, carrier, header)
+
+    assert [line for line in (link, *map(str, [*ends.values(), *processes.values()])) if "ttl" in line] == [row]
 
 
 def test_an_open_vxlan_has_static_entries_for_every_other_node():
@@ -116,7 +134,7 @@ def test_where_programs_do_the_work_they_are_on_the_uplink_and_know_every_other_
     assert sorted(f"{key} {row}".strip() for key, row in ends.items()) == [
         "accept ipip from 192.0.2.12 to 192.0.2.11",
         "accept ipip from 198.51.100.9 to 192.0.2.11",
-        "outer source 192.0.2.11 link tunl0",
+        "outer source 192.0.2.11 link tunl0 ttl inherit nopmtudisc",
     ]
 
 

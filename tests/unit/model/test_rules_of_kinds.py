@@ -26,6 +26,11 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("IPPool", {"cidr": "fd00::/64", "ipipMode": "Never"}, ["blockSize: must be from 116 to 128 for IPv6"]),
     ("IPPool", {"cidr": "fd00::/64", "blockSize": GONE}, ["ipipMode: must be Never for an IPv6 pool"]),
     ("IPPool", {"cidr": "fd00::/64", "blockSize": 122, "ipipMode": "Never", "vxlanMode": "Always"}, []),
+    (
+        "FelixConfiguration",
+        {"ipipTTL": 64},
+        ["ipipTTL: needs ipipPMTUDiscovery: true; without it only ipipTTL 0 goes"],
+    ),
     ("IPPool", {"vxlanMode": "Always"}, ["ipipMode: must be Never while vxlanMode is Always"]),
     ("IPPool", {"ipipMode": False}, ["ipipMode: must be 'Never', 'Always' or 'CrossSubnet'"]),
     ("IPPool", {"nodeSelector": "global()"}, ["nodeSelector: must not use global()"]),
