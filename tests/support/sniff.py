@@ -50,7 +50,10 @@ def pinging(source: Namespace, target: str, interval: str = "0.005") -> Iterator
     counts = re.search(r"(\d+) packets transmitted, (\d+) received", told)
     assert counts, told[-300:]
     sent, received = map(int, counts.groups())
-    assert sent - received <= 1, told[-300:]  # the last one may be under way when ping is told to stop
+    # the last one may be under way when ping is told to stop; on a busy machine as many as ever were at a time (`pipe`)
+    last = max(map(int, re.findall(r"bytes from .*icmp_seq=(\d+) ", told)), default=1)
+    at_a_time = int((re.search(r", pipe (\d+)", told) or ("", "1"))[1])
+    assert sent - received <= 1 or (received == last and sent - last <= at_a_time), told[-300:]
     assert sent > 10
 
 
