@@ -23,10 +23,10 @@ def asked(run_dir: Path, what: str, argument: str = "") -> Any:
     return control.ask(run_dir / SOCKET, "bgp", what=what, argument=argument)
 
 
-REQUEST = """apiVersion: projectcalico.org/v3
-kind: CalicoNodeStatus
-metadata: {{name: {node}}}
-spec: {{node: {node}, classes: [Agent, BGP, Routes], updatePeriodSeconds: 10}}"""
+REQUEST = (
+    "{{apiVersion: projectcalico.org/v3, kind: CalicoNodeStatus, metadata: {{name: {node}}}, "
+    "spec: {{node: {node}, classes: [Agent, BGP, Routes], updatePeriodSeconds: 10}}}}"
+)
 
 
 def reported(session: Session, node: str, part: str = "bgp", what: str = "BGP sessions") -> dict[str, Any]:
@@ -37,7 +37,8 @@ def reported(session: Session, node: str, part: str = "bgp", what: str = "BGP se
     if told is None:
         why = "it has not answered yet" if mine else "nobody has asked it to"
         raise FelixliteError(
-            f"node {node} does not report its {what}: {why}; ask it with `felixlite apply`:\n{REQUEST.format(node=node)}"
+            f"node {node} does not report its {what}: {why}; "
+            f"ask it with: echo '{REQUEST.format(node=node)}' | felixlite apply -f -"
         )
     return told
 

@@ -368,7 +368,7 @@ def test_routes_of_another_node_are_read_from_its_report(
     unasked = call("bgp", "routes", "--node", "n2")
     assert unasked.code == 1
     assert "node n2 does not report its routes: nobody has asked it to" in unasked.err
-    request = unasked.err.partition("`felixlite apply`:\n")[2].replace("felixlite: ", "")
+    request = unasked.err.split("'")[1]  # of `echo ... | felixlite apply -f -`
     assert call("apply", "-f", written(request)).code == 0
     assert "it has not answered yet" in call("bgp", "routes", "--node", "n2").err
 
