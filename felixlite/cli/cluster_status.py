@@ -6,6 +6,7 @@ clock here.  A Calico node gives none, and so does one whose `reportingInterval`
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +14,12 @@ from felixlite import heartbeat
 from felixlite.cli.pool import read_nodes
 from felixlite.cli.table import lasted
 from felixlite.datastore.store import Store
+from felixlite.errors import Rejected
 from felixlite.heartbeat import Sign
+from felixlite.model.effective import bgp_configuration
 from felixlite.model.inside import Node
+from felixlite.model.parse import parse
+from felixlite.model.resource import canonical
 
 TITLES = ("NODE", "ADDRESS", "AS", "AGENT", "SEEN", "VERSION", "ACCEPTS", "BLOCKS", "PODS", "PROBLEM")
 
@@ -22,6 +27,7 @@ TITLES = ("NODE", "ADDRESS", "AS", "AGENT", "SEEN", "VERSION", "ACCEPTS", "BLOCK
 def cluster(store: Store, now: datetime) -> list[dict[str, Any]]:
     """A row for each node, and one for each name that is only mentioned by blocks or pods."""
     nodes, signs = read_nodes(store), heartbeat.signs(store)
+    settings = _bgp_settings(store)
     affinities = store.list("BlockAffinity").entries
     blocks = Counter(str(entry.document["spec"].get("node", "")) for entry in affinities)
     endpoints = store.list("WorkloadEndpoint").entries
@@ -31,7 +37,7 @@ def cluster(store: Store, now: datetime) -> list[dict[str, Any]]:
         {
             "node": name,
             "address": str(node.address(4) or node.address(6) or "") if node else "",
-            "as": node.asn if node else None,
+            "as": (node.asn or bgp_configuration(settings, name).asn) if node else None,
             "agent": agent(sign, now),
             "seen_seconds": round(sign.age(now), 1) if sign else None,
             "version": sign.version if sign else "",
@@ -43,6 +49,15 @@ def cluster(store: Store, now: datetime) -> list[dict[str, Any]]:
         for name in sorted({*nodes, *blocks, *pods})
         for node, sign in [(nodes.get(name), signs.get(name))]
     ]
+
+
+def _bgp_settings(store: Store) -> dict[str, Mapping[str, Any]]:
+    found = {}
+    for entry in store.list("BGPConfiguration").entries:
+        with suppress(Rejected):  # the agents do not believe it either
+            parse(entry.document)
+            found[entry.key.name] = canonical(entry.document).get("spec", {})
+    return found
 
 
 def agent(sign: Sign | None, now: datetime) -> str:

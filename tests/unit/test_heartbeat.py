@@ -14,6 +14,7 @@ from felixlite.errors import Unreachable
 from felixlite.heartbeat import Heartbeat, Pace, sign, signs
 
 PACE = Pace(30.0, 90.0)
+API = {"apiVersion": "projectcalico.org/v3"}
 
 
 def node(name, number):
@@ -101,6 +102,17 @@ def test_a_clock_that_is_behind_makes_nobody_silent(store):
     seen = beaten(store, "n1").at
 
     assert rows(store, seen - timedelta(seconds=40))["n1"]["agent"] == "ready"
+
+
+def test_a_node_without_an_as_number_has_that_of_the_cluster(store):
+    beaten(store, "n1")
+    seen = beaten(store, "n2").at
+    store.create(
+        Key("BGPConfiguration", "default"),
+        {**API, "kind": "BGPConfiguration", "metadata": {"name": "default"}, "spec": {"asNumber": 65001}},
+    )
+
+    assert {row["as"] for row in rows(store, seen).values()} == {65001}
 
 
 @pytest.mark.parametrize("spec", [{}, {"renewTime": "yesterday", "leaseDurationSeconds": 1}, {"renewTime": None}])
