@@ -84,7 +84,11 @@ def _of_rounds(loop: Loop, totals: Totals) -> Iterator[Sample]:
         yield Sample("felix_int_dataplane_initial_resync_time_seconds", totals.first_settled, first)
     for name, value, meaning in (
         ("felix_int_dataplane_messages", totals.changes, "Changes that the core took in."),
-        ("felix_calc_graph_updates_processed", totals.changes, "The same, as the part that plans sees them."),
+        (
+            "felix_calc_graph_updates_processed",
+            totals.changes,
+            "Changes that were folded and planned for: the same ones here.",
+        ),
         (
             "felix_calc_graph_output_events",
             totals.written + totals.removed,
@@ -92,7 +96,11 @@ def _of_rounds(loop: Loop, totals: Totals) -> Iterator[Sample]:
         ),
         ("felix_int_dataplane_failures", totals.failures, "Rows that could not be written, each time."),
         ("felixlite_rows_written", totals.written, "Rows written to the kernel, to the policy backend and to BGP."),
-        ("felixlite_rows_removed", totals.removed, "Rows removed from there."),
+        (
+            "felixlite_rows_removed",
+            totals.removed,
+            "Rows removed from the kernel, from the policy backend and from BGP.",
+        ),
     ):
         yield Sample(name, value, meaning, kind="counter")
 
@@ -113,8 +121,8 @@ def of_policy(tally: Tally, family: int) -> Iterator[Sample]:
 
 
 def _summary(name: str, total: float, count: int, meaning: str) -> Iterator[Sample]:
-    yield Sample(f"{name}_sum", total, meaning)
-    yield Sample(f"{name}_count", count, f"{meaning} How often.")
+    yield Sample(f"{name}_sum", total, meaning, kind="summary")
+    yield Sample(f"{name}_count", count, meaning, kind="summary")
 
 
 def of_reads(count: int, seconds: float) -> Iterator[Sample]:
@@ -132,8 +140,8 @@ def of_rules(tally: Tally, wanted: Mapping[Key, Row], family: int, *, nft: bool)
         "felix_active_local_policies", len(policies), "Policies that select an endpoint of this node.", version
     )
     backend = "nft" if nft else "iptables"
-    yield Sample(f"felix_{backend}_chains", len(tally.rules), "Chains of ours.", version)
-    yield Sample(f"felix_{backend}_rules", sum(tally.rules.values()), "Rules in them.", version)
+    yield Sample(f"felix_{backend}_chains", len(tally.rules), "Chains of ours in the packet filter.", version)
+    yield Sample(f"felix_{backend}_rules", sum(tally.rules.values()), "Rules of ours in the packet filter.", version)
     if nft:
         sets = sum(isinstance(row, IpSet) for row in wanted.values())
         yield Sample("felix_nft_sets", sets, "Sets of addresses in our table.", version)
@@ -154,12 +162,15 @@ def of_costs(costs: Mapping[str, Cost]) -> Iterator[Sample]:
         ("iptables_restore", "-restore"),
         ("iptables_save", "-save"),
     ):
+        name = LIBRARY if suffix == LIBRARY else metric.replace("_", "-")
         for version, cost in _by_version(costs, suffix):
-            yield Sample(f"felix_{metric}_calls", cost.calls, f"Calls of {suffix}.", version, "counter")
-            yield Sample(f"felix_{metric}_errors", cost.errors, "Those that failed.", version, "counter")
+            yield Sample(f"felix_{metric}_calls", cost.calls, f"Calls of {name}.", version, "counter")
+            yield Sample(f"felix_{metric}_errors", cost.errors, f"Calls of {name} that failed.", version, "counter")
             if suffix in ("ipset", "-restore"):
                 family = metric.removesuffix("_restore")
-                yield Sample(f"felix_{family}_lines_executed", cost.lines, "Lines given.", version, "counter")
+                yield Sample(
+                    f"felix_{family}_lines_executed", cost.lines, f"Lines given to {name}.", version, "counter"
+                )
 
 
 def _by_version(costs: Mapping[str, Cost], suffix: str) -> Iterator[tuple[tuple[tuple[str, str], ...], Cost]]:

@@ -22,7 +22,7 @@ class Sample(NamedTuple):
     value: float
     meaning: str
     labels: tuple[tuple[str, str], ...] = ()
-    kind: str = "gauge"  # or counter; or histogram, for its NAME_bucket (by label le), NAME_sum and NAME_count
+    kind: str = "gauge"  # or counter; or summary or histogram, of which each part is a sample: NAME_sum, NAME_count, NAME_bucket
 
 
 Page = Callable[[], tuple[int, str]]
@@ -35,7 +35,7 @@ def metrics_text(samples: Iterable[Sample]) -> str:
 
     families: dict[str, Metric] = {}
     for sample in samples:
-        name = sample.name.rpartition("_")[0] if sample.kind == "histogram" else sample.name
+        name = sample.name.rpartition("_")[0] if sample.kind in ("summary", "histogram") else sample.name
         family = families.setdefault(name, Metric(name, sample.meaning, sample.kind))
         family.add_sample(
             sample.name + ("_total" if sample.kind == "counter" else ""), dict(sample.labels), sample.value

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from felixlite.cli.metrics_page import families
 from felixlite.lab import world
+from tests.support.docpages import ROOT
 
 OTHERS = "198.51.100.0/24"
 
@@ -177,6 +179,8 @@ def test_health_is_served_and_metrics_once_they_are_switched_on(lab):
         assert 'felixlite_table_rows{table="routes"}' in text
         assert 'felix_host{host="n1"} 1.0' in text
         assert "felix_cluster_num_hosts 3.0" in text
+        described = (ROOT / "docs" / "metrics.md").read_text()
+        assert [name for name in families(text) if f"`{name}" not in described] == []
         ip(lab, "n1", "route", "delete", remote_block(lab, "n1"))  # its healing is an event
         log = lab.directory / "n1.log"
         world.wait_for(lambda: '{"time": "' in log.read_text(), "a line of JSON in the log", 30)
