@@ -10,6 +10,7 @@ import socketserver
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from felixlite.errors import FelixliteError, Misconfigured, Unreachable
@@ -39,11 +40,20 @@ class Control:
     def __init__(self, path: Path, answers: Answers) -> None:
         self.path = path
         self._server = _Server(bound(path), answers)
+        self._closing, self._ended = Event(), Event()
+        self._ended.set()
 
     def run(self) -> None:
-        self._server.serve_forever(poll_interval=60)  # shutdown() is not used: the process ends with its socket
+        """Until `close`. Not serve_forever: that wakes up twice a second only to see whether it is to end."""
+        self._ended.clear()
+        while not self._closing.is_set():
+            self._server.handle_request()
+        self._ended.set()
 
     def close(self) -> None:
+        self._closing.set()
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes `run`
+        self._ended.wait()  # who still waited for a descriptor that is closed would get what the next file is given
         self._server.server_close()
         with suppress(FileNotFoundError):
             self.path.unlink()

@@ -56,3 +56,15 @@ def test_the_socket_of_a_dead_agent_is_taken_over(tmp_path):
 
     assert ask(alive.path, "echo", word="again") == "again"
     alive.close()
+
+
+def test_closing_ends_the_thread_that_listens(tmp_path):
+    control = Control(tmp_path / "agent.sock", {"echo": lambda question: question["word"]})
+    thread = threading.Thread(target=control.run, daemon=True)
+    thread.start()
+    assert ask(control.path, "echo", word="hello") == "hello"
+
+    control.close()
+    thread.join(60)
+
+    assert not thread.is_alive()
