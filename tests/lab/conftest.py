@@ -10,10 +10,17 @@ from tests.support.labs import clean_leftovers, lab_name
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
+def told() -> list[str]:
+    """What the lab said while it came up."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def lab(told: list[str]) -> Iterator[Lab]:
     """Three nodes on two subnets, two pods each, one BIRD. Whoever changes it changes it back."""
     clean_leftovers()
-    made = Lab(Topology(name=lab_name("l"), settings={"FELIXLITE_WAITFORACCEPTS": "60"}))  # however busy the machine is
+    busy = {"FELIXLITE_WAITFORACCEPTS": "60"}  # however busy the machine is
+    made = Lab(Topology(name=lab_name("l"), settings=busy), told.append)
     try:
         made.up()
         yield made

@@ -163,6 +163,28 @@ def http(lab, node, port, path):
     return world.run(["python3", "-c", code], namespace=lab.machine(node).namespace)
 
 
+def test_the_lab_says_what_carries_ipip_here(lab, told):
+    made = [
+        "ip",
+        "-n",
+        lab.topology.switch,
+        "link",
+        "add",
+        "ipip9",
+        "type",
+        "ipip",
+        "local",
+        "192.0.2.1",
+        "remote",
+        "192.0.2.2",
+    ]
+    kernel_can = subprocess.run(made, capture_output=True, check=False).returncode == 0
+    subprocess.run(["ip", "-n", lab.topology.switch, "link", "del", "ipip9"], capture_output=True, check=False)
+
+    assert kernel_can == any("IPIP is carried by kernel" in line for line in told)
+    assert any(f"IPIP is carried by {lab.status('n1')['ipip']}" in line for line in told)
+
+
 def test_health_is_served_and_metrics_once_they_are_switched_on(lab):
     assert "every table has converged" in http(lab, "n1", 9099, "/readiness")
     assert "takes part in life" in http(lab, "n1", 9099, "/liveness")
