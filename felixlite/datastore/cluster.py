@@ -238,12 +238,11 @@ def _diagnosis_of_tls(plain: socket.socket, endpoint: str, address: EtcdAddress)
         if "match" in error.verify_message or "not valid for" in error.verify_message:
             why = f"is for another host: {error.verify_message}"
         return Denied(f"the certificate of etcd at {endpoint} {why}")
-    except ssl.SSLError as error:
+    except OSError as error:  # no TLS in the answer, or the connection is reset before there is one
         if _speaks_plainly(endpoint):
             return Denied(f"etcd at {endpoint} does not speak TLS: leave cacert= out of the address")
-        return Denied(f"etcd at {endpoint} {_tls_refusal(error, address)}") if "ALERT" in (error.reason or "") else None
-    except OSError:
-        return None
+        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+            return Denied(f"etcd at {endpoint} {_tls_refusal(error, address)}")
     return None
 
 

@@ -116,7 +116,7 @@ def test_a_restarted_agent_keeps_what_only_bgp_told_it_until_it_is_told_again(la
 
 
 def test_without_the_store_routes_stay_and_news_arrive_when_it_is_back(lab):
-    (etcd,) = [pid for pid in world.processes(lab.topology.switch) if "etcd" in world.command_of(pid)]
+    (etcd,) = [pid for pid in world.processes(lab.topology.switch) if world.command_of(pid).startswith("etcd ")]
     before = routes(lab, "n2", "proto", "80")
     with watching(lab, "n2") as seen, traffic(lab) as flowing:
         world.signal_and_wait(etcd, signal.SIGKILL)
