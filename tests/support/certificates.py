@@ -1,6 +1,7 @@
 """A self-made CA and certificates, by the openssl command."""
 
 import subprocess
+from itertools import count
 from pathlib import Path
 
 from tests.support.etcd import Certificates
@@ -26,10 +27,12 @@ class Authority:
         return cert, key
 
     def server(self, *hosts: str, wants_clients: bool = False) -> Certificates:
-        cert, key = self.issue("server", *hosts)
+        """In files of its own: a server that runs reads its certificate again with every connection."""
+        cert, key = self.issue(f"server{next(_numbers)}", *hosts)
         return Certificates(self.cert, cert, key, self.cert if wants_clients else None)
 
 
+_numbers = count()
 _NEW = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
