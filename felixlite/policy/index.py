@@ -6,7 +6,7 @@ tried only on kin that have it; so one change costs the few selectors that could
 Every method that changes something answers what became of it: (selector, item, selected now?).
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -66,6 +66,14 @@ class SelectorIndex(Generic[I]):
             *(Turn(selector, item, False) for selector in before - new.selectors),
             *(Turn(selector, item, True) for selector in new.selectors - before),
         ]
+
+    def put_new(self, items: Collection[I], labels: Labels) -> frozenset[Selector]:
+        """Items that were not here, all with these labels. Answers the selectors that they come under."""
+        identity = frozenset(labels.items())
+        kin = self._kin.get(identity) or self._new_kin(identity, labels)
+        kin.items.update(items)
+        self._kin_of.update(dict.fromkeys(items, kin))
+        return kin.selectors
 
     def drop(self, item: I) -> list[Turn[I]]:
         kin = self._kin_of.pop(item, None)

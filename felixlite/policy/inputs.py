@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from felixlite.addresses import Prefix
 from felixlite.model.inside import Node, Pool, Workload
@@ -10,7 +10,7 @@ from felixlite.model.policy import NetworkSet, Policy, Profile, Service, Tier
 from felixlite.policy.rows import Tunnel
 from felixlite.policy.settings import PolicySettings
 from felixlite.snapshot import Snapshot
-from felixlite.versions import changed_keys
+from felixlite.versions import differing
 
 WorkloadKey = tuple[str, str]
 PolicyKey = tuple[str, str, str]  # (kind, namespace, name); a profile is ("Profile", "", name)
@@ -70,15 +70,15 @@ def _service_nets(snapshot: Snapshot) -> tuple[Prefix, ...]:
 # -- what changed ----------------------------------------------------------------------------------------------------
 
 
-class Changed(NamedTuple):
-    key: Any
-    old: Any
-    new: Any  # None: gone
+Changed = tuple[Any, Any, Any]  # key, old, new; None: it was not there, or is gone
 
 
 def changes(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> list[Changed]:
-    """What is a different object in `new`. Two walks over a dict, whatever its size."""
+    """What is a different object in `new`."""
     if old is new:
         return []
-    found = (Changed(key, old.get(key), new.get(key)) for key in changed_keys(old, new))
-    return [change for change in found if change.old is not change.new]
+    before, after = differing(old, new)
+    there = before.get
+    found: list[Changed] = [(key, there(key), row) for key, row in after.items() if there(key) is not row]
+    found += [(key, row, None) for key, row in before.items() if key not in after]
+    return found

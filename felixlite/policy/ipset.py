@@ -8,11 +8,12 @@ copying it, several times on the way to ten thousand members.  Ours begin with `
 import subprocess
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from subprocess import PIPE
+from typing import cast
 
-from felixlite.addresses import Prefix
+from felixlite.addresses import Prefix, first_texts
 from felixlite.policy.apart import Refused
 from felixlite.policy.costs import ACCOUNT
 from felixlite.policy.iptables_text import set_name
@@ -68,6 +69,12 @@ def member_text(member: Member) -> str:
     return f"{host.first_text},{protocol}:{port}"
 
 
+def _texts(kind: SetKind, members: Iterable[Member]) -> Iterable[str]:
+    if kind == "ip":  # there may be ten thousand
+        return first_texts(cast("Iterable[Prefix]", members))
+    return map(member_text, members)
+
+
 def difference(name: str, old: IpSet | None, new: IpSet, family: int) -> Iterator[str]:
     """The lines of `ipset restore` that make the one of the other."""
     gone = old.members - new.members if old else frozenset()
@@ -76,14 +83,14 @@ def difference(name: str, old: IpSet | None, new: IpSet, family: int) -> Iterato
         spare = f"fl{family}-spare"
         yield _create(spare, new, family)
         yield f"flush {spare}"
-        yield from (f"add {spare} {member_text(member)}" for member in new.members)
+        yield from (f"add {spare} {text}" for text in _texts(new.kind, new.members))
         yield f"swap {spare} {name}"
         yield f"destroy {spare}"
         return
     if old is None:
         yield _create(name, new, family)
-    yield from (f"del {name} {member_text(member)}" for member in gone)
-    yield from (f"add {name} {member_text(member)}" for member in come)
+    yield from (f"del {name} {text}" for text in map(member_text, gone))
+    yield from (f"add {name} {text}" for text in _texts(new.kind, come))
 
 
 def _create(name: str, new: IpSet, family: int) -> str:

@@ -178,9 +178,9 @@ class NftablesTable:
             yield f"flush set {self.where} {name}"
             gone, come = frozenset(), new.members
         if gone:
-            yield f"delete element {self.where} {name} {{ {elements(gone)} }}"
+            yield f"delete element {self.where} {name} {{ {elements(new.kind, gone)} }}"
         if come:
-            yield f"add element {self.where} {name} {{ {elements(come)} }}"
+            yield f"add element {self.where} {name} {{ {elements(new.kind, come)} }}"
 
     def _map_difference(self, name: str, old: Row | None, new: Dispatch) -> Iterator[str]:
         there = old.chains if isinstance(old, Dispatch) else frozenset()

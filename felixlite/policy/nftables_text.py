@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import assert_never
+from typing import assert_never, cast
 
-from felixlite.addresses import Prefix
+from felixlite.addresses import Prefix, first_texts
 from felixlite.model.policy import ICMP, ICMPV6, PROTOCOL_NAMES, Action, PortRange
 from felixlite.policy import rows
 from felixlite.policy.members import disjoint
@@ -83,7 +83,9 @@ def element(member: Member) -> str:
     return f"{host.first_text} . {protocol} . {port}"
 
 
-def elements(members: Iterable[Member]) -> str:
+def elements(kind: SetKind, members: Iterable[Member]) -> str:
+    if kind == "ip":  # there may be ten thousand
+        return ", ".join(first_texts(cast("Iterable[Prefix]", members)))
     return ", ".join(map(element, members))
 
 

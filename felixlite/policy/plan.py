@@ -10,7 +10,7 @@ policies that select a local workload become chains, and only sets that such a p
 Planner given the same inputs answers the same rows (tests/unit/policy); that is what a restarted agent does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from felixlite.model.inside import Workload
@@ -21,7 +21,7 @@ from felixlite.policy.gates import dispatch, gates, may_spoof, own, read_by_gate
 from felixlite.policy.inputs import NOWHERE, Changed, Inputs, PolicyKey, WorkloadKey, changes
 from felixlite.policy.members import FAMILIES, Carrier, Members
 from felixlite.policy.rows import Key, Row
-from felixlite.policy.selection import by_tier, endpoint_labels, profile_named, profiles_of, set_labels
+from felixlite.policy.selection import by_tier, endpoint_labels, labelled_by, profile_named, profiles_of, set_labels
 from felixlite.policy.targets import Targets
 
 
@@ -64,11 +64,11 @@ class Planner:
     def __call__(self, inputs: Inputs) -> PolicyPlan:
         last, self.last = self.last, inputs
         local = changes(last.local_workloads, inputs.local_workloads)
-        profiles = {change.key for change in changes(last.profiles, inputs.profiles)}
+        profiles = {key for key, _, _ in changes(last.profiles, inputs.profiles)}
         relabelled = _users_of(profiles, inputs.local_workloads)
         self._put_workloads(last, inputs, local, profiles)
         self._put_network_sets(last, inputs, profiles)
-        dirty = self._put_targets(last, inputs, relabelled | {change.key for change in local})
+        dirty = self._put_targets(last, inputs, relabelled | {key for key, _, _ in local})
         self._put_chains(last, inputs, dirty, profiles)
         self._put_endpoints(inputs, dirty, everything=last.tiers is not inputs.tiers)
         self._put_the_rest(last, inputs, local)
@@ -95,12 +95,15 @@ class Planner:
             if found:
                 again[key] = found
             else:
-                self.members.drop(("w", *key))
+                self.members.drop(key)
         for mapping in (inputs.remote_workloads, inputs.local_workloads):
             again.update((key, mapping[key]) for key in _users_of(profiles, mapping))
+        alike: dict[Hashable, tuple[Workload, dict[Hashable, Carrier]]] = {}
         for key, found in again.items():
-            labels = endpoint_labels(found, inputs.profiles)
-            self.members.put(("w", *key), labels, Carrier(found.addresses, found.ports))
+            _, carriers = alike.setdefault(labelled_by(found), (found, {}))
+            carriers[key] = found.addresses, found.ports
+        for found, carriers in alike.values():
+            self.members.put_alike(carriers, endpoint_labels(found, inputs.profiles))
 
     def _put_network_sets(self, last: Inputs, inputs: Inputs, profiles: set[str]) -> None:
         again: dict[tuple[str, str], NetworkSet] = {}
@@ -112,7 +115,7 @@ class Planner:
         if profiles:
             again.update((k, s) for k, s in inputs.network_sets.items() if f"kns.{s.namespace}" in profiles)
         for key, found in again.items():
-            self.members.put(("s", *key), set_labels(found, inputs.profiles), Carrier(found.nets))
+            self.members.put(("s", *key), set_labels(found, inputs.profiles), (found.nets, ()))
         if last.services is not inputs.services:
             self.members.put_services(inputs.services)
 

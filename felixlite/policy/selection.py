@@ -4,7 +4,7 @@ Pure.  Both the planner and the evaluator build on these few functions, so this 
 their comparison; tests/unit/policy therefore checks it by hand, against the documents.  Reference 14.1-14.3.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
 
 from felixlite.model.inside import Workload
@@ -68,6 +68,12 @@ def endpoint_labels(workload: Workload, profiles: Profiles) -> dict[str, str]:
     if workload.service_account:
         labels[SERVICE_ACCOUNT] = workload.service_account
     return labels
+
+
+def labelled_by(workload: Workload) -> Hashable:
+    """What `endpoint_labels` reads of a workload: whoever is alike in this has the same labels."""
+    own = tuple(workload.labels.items())
+    return workload.namespace, bool(workload.pod), workload.service_account, workload.profiles, own
 
 
 def set_labels(network_set: NetworkSet, profiles: Profiles) -> dict[str, str]:

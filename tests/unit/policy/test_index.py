@@ -25,6 +25,7 @@ LABELS = st.dictionaries(st.sampled_from("ab"), st.sampled_from("xyz"))
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.integers(0, 5), LABELS),
+        st.tuples(st.just("put new"), st.frozensets(st.integers(0, 5), min_size=1), LABELS),
         st.tuples(st.just("drop"), st.integers(0, 5), st.none()),
         st.tuples(st.just("add"), st.sampled_from(SELECTORS), st.none()),
         st.tuples(st.just("remove"), st.sampled_from(SELECTORS), st.none()),
@@ -45,6 +46,11 @@ def test_the_index_agrees_with_the_naive_answer_after_every_step(steps: list[tup
             case "put":
                 items[subject] = labels
                 turns = index.put(subject, labels)
+            case "put new":
+                new = {item for item in subject if item not in items}
+                items |= dict.fromkeys(new, labels)
+                for selector in index.put_new(new, labels) if new else ():
+                    told[selector] |= new
             case "drop":
                 items.pop(subject, None)
                 turns = index.drop(subject)

@@ -115,3 +115,25 @@ def test_both_ends_of_a_moving_pod_agree_on_who_it_is() -> None:
     planner = Planner()
     rows_of(inputs([A], [FROM_B], remote=[B]), planner)
     assert members(rows_of(inputs([A, B], [FROM_B]), planner)) == {"10.65.0.2/32"}
+
+
+def test_many_pods_at_once_are_as_many_pods_one_by_one() -> None:
+    """Some are known already, two share an address, one has two families and another its own labels."""
+    known = pod("k", "10.65.2.1", node="there", app="b")
+    many = [pod(f"m{n}", f"10.65.2.{n}", node="there", app="b") for n in range(2, 9)]
+    many += [replace(known, labels={"app": "c"}), pod("twin", "10.65.2.2", node="there", app="b")]
+    many += [pod("dual", "10.65.2.20 fd00::20", node="there", app="b"), pod("x", "10.65.2.30", app="b", tier="x")]
+    policies = [FROM_B, policy("named", ingress=(rule(protocol=6, destination=entity(ports="http")),))]
+    start = inputs([A], policies, remote=[known])
+    at_once, one_by_one = Planner(), Planner()
+    rows_of(start, at_once)
+    rows_of(start, one_by_one)
+    for number in range(1, len(many) + 1):
+        some = inputs(remote=[known, *many[:number]]).remote_workloads
+        last = rows_of(replace(start, remote_workloads=some), one_by_one)
+    end = replace(start, remote_workloads=some)
+    assert rows_of(end, at_once) == last == rows_of(end)
+    assert members(last) == {f"10.65.2.{n}/32" for n in (*range(2, 9), 20, 30)}
+    fewer = inputs(remote=[each for each in many if each.name != "m2"]).remote_workloads
+    assert "10.65.2.2/32" in members(rows_of(replace(end, remote_workloads=fewer), at_once))  # its twin holds it
+    assert rows_of(start, at_once) == rows_of(start)
