@@ -8,6 +8,7 @@ Nothing here knows about sockets, files or the kernel; every layer may raise the
     ├── Misconfigured       the process cannot run as asked (flag, environment, permission, port)
     └── StoreError
         ├── Unreachable     nobody answers, or not in time: try again later
+        │   └── Away        there is no connection at all: asking again soon costs nobody anything
         ├── Denied          the store refuses us (certificate, token, password, missing right)
         ├── NotFound        no such object
         ├── AlreadyExists   create met an object
@@ -63,6 +64,10 @@ class StoreError(FelixliteError):
 
 
 class Unreachable(StoreError):
+    pass
+
+
+class Away(Unreachable):
     pass
 
 

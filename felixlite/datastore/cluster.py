@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from felixlite.datastore.address import EtcdAddress, split
-from felixlite.errors import Compacted, Denied, StoreError, Unreachable
+from felixlite.errors import Away, Compacted, Denied, StoreError, Unreachable
 
 os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is said once, by us
@@ -38,6 +38,7 @@ _CHANNEL = {
     "grpc.use_local_subchannel_pool": 1,  # one store's dead connection is no other's
 }
 _NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failure")
+_NOT_ETCD = ("Received http2 header with status", "http1.x server", "unknown service etcdserverpb")
 _LOGIN_REFUSED = ("authentication failed", "user name not found", "password")
 _TOKEN_REFUSED = ("invalid auth token", "revision of auth store is old")
 
@@ -115,7 +116,9 @@ class Cluster:
                 if not _is_down(error):
                     break
                 self.avoid(endpoint)
-                if sent and not again and not _is_never_sent(error):
+                if _is_never_sent(error):
+                    self.forget(endpoint)  # gRPC would go on saying that for a second after etcd is back
+                elif sent and not again:
                     break
         assert failed is not None  # noqa: S101  the loop ran
         raise self.explained(failed, endpoint) from None
@@ -131,7 +134,7 @@ class Cluster:
                 self._first = (self._first + 1) % len(self.address.endpoints)
 
     def forget(self, endpoint: str) -> None:
-        """Log in again at the next use. Calls under way on the old connection go on."""
+        """Connect, and log in, again at the next use. Calls under way on the old connection go on."""
         with self._lock:
             self._connections.pop(endpoint, None)
 
@@ -148,6 +151,11 @@ class Cluster:
             return Compacted(f"etcd at {endpoint}: the revision is gone: list again")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unreachable(f"etcd at {endpoint} did not answer within {self.address.timeout:g} s")
+        if _is_no_etcd(error):
+            return Unreachable(
+                f"what answers at {endpoint} is no etcd: {said}; is it the right address and port,"
+                " and no proxy on the way from here?"
+            )
         if code is grpc.StatusCode.UNAVAILABLE:
             return diagnosis(endpoint, self.address, said)
         return self._refusal(said, endpoint, code)
@@ -204,11 +212,17 @@ def is_token_refused(error: grpc.RpcError) -> bool:
 
 
 def _is_down(error: grpc.RpcError) -> bool:
-    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or _is_no_etcd(error)
 
 
 def _is_never_sent(error: grpc.RpcError) -> bool:
-    return error.code() is grpc.StatusCode.UNAVAILABLE and any(words in _sentence(error) for words in _NEVER_SENT)
+    is_unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
+    return _is_no_etcd(error) or (is_unavailable and any(words in _sentence(error) for words in _NEVER_SENT))
+
+
+def _is_no_etcd(error: grpc.RpcError) -> bool:
+    """A web server or a proxy: gRPC makes whatever code it likes of the status in its answer (404: unimplemented)."""
+    return any(words in _sentence(error) for words in _NOT_ETCD)
 
 
 def _sentence(error: grpc.RpcError) -> str:
@@ -224,7 +238,7 @@ def diagnosis(endpoint: str, address: EtcdAddress, said: str) -> StoreError:
         with socket.create_connection(split(endpoint), timeout=2) as plain:
             return _diagnosis_of_tls(plain, endpoint, address) or Unreachable(f"etcd at {endpoint}: {said}")
     except OSError as error:
-        return Unreachable(f"etcd at {endpoint}: {error.strerror or error}")
+        return Away(f"etcd at {endpoint}: {error.strerror or error}")
 
 
 def _diagnosis_of_tls(plain: socket.socket, endpoint: str, address: EtcdAddress) -> Denied | None:

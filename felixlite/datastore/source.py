@@ -22,16 +22,15 @@ from typing import Any, TypeVar
 import orjson
 
 from felixlite.datastore.store import Bookmark, Changed, Deleted, Document, Entry, Event, Key, Store, Watch
-from felixlite.errors import Compacted, Denied, StoreError
+from felixlite.errors import Away, Compacted, Denied, StoreError
 from felixlite.intake import Intake
 from felixlite.reconcile import pause
 from felixlite.snapshot import Change, InSync
 
 NAME = "store"
-LONGEST_PAUSE = 5.0  # seconds; a store that is back is followed again within half as much more
-LONGEST_DENIED = (
-    30.0  # the same after a refusal, which somebody has to see to: not every node lists all the time until then
-)
+LONGEST_AWAY = 1.0  # seconds; a store that is back is followed again within half as much more
+LONGEST_PAUSE = 5.0  # the same where somebody answers, but cannot: what makes it worse is that all nodes ask
+LONGEST_DENIED = 10.0  # ... and where it refuses, which somebody has to see to
 LASTS = 10.0  # seconds; a watch that ends sooner was none
 
 
@@ -60,7 +59,7 @@ class Health:
     events: int = 0
     errors: int = 0
     watching_since: float = 0.0
-    doubted: bool = False  # the last watch ended at once, as when one kind may be listed but not watched
+    doubted: bool = False  # the last watch was refused at once: one kind may be listed but not watched
 
     @property
     def is_well(self) -> bool:
@@ -96,7 +95,7 @@ class Source:
 
     def run(self) -> None:
         """Until `stop`. Raises nothing that a store can cause; what `first` raises about another store ends it."""
-        failures = 0
+        failures, last = 0, StoreError()
         while not self._stop.is_set():
             opened = None
             try:
@@ -105,8 +104,9 @@ class Source:
                 self._follow(since)
             except StoreError as error:
                 lasted = opened is not None and self._clock() - opened > LASTS
-                failures = 1 if lasted else failures + 1
-                self._note(doubted=opened is not None and not lasted)
+                failures = failures + 1 if not lasted and type(error) is type(last) else 1
+                last = error
+                self._note(doubted=isinstance(error, Denied) and opened is not None and not lasted)
                 self._wait(error, failures)
 
     def stop(self) -> None:
@@ -215,11 +215,20 @@ class Source:
         if not isinstance(error, Compacted) or failures > 1:
             since = self.health.failing_since or self._clock()
             self._note(state="waiting", last_error=str(error), failing_since=since, errors=self.health.errors + 1)
-        longest = LONGEST_DENIED if isinstance(error, Denied) else LONGEST_PAUSE
-        self._stop.wait(min(pause(failures), longest) * (0.5 + self._spread()))
+        self._stop.wait(min(pause(failures), _longest(error)) * (0.5 + self._spread()))
 
     def _note(self, **now: Any) -> None:
         self.health = replace(self.health, **now)
+
+
+def _longest(error: StoreError) -> float:
+    match error:
+        case Away():
+            return LONGEST_AWAY
+        case Denied():
+            return LONGEST_DENIED
+        case _:
+            return LONGEST_PAUSE
 
 
 def _fingerprint(document: Document) -> int:

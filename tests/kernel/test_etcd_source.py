@@ -1,6 +1,7 @@
 """A source on a real etcd that goes away under it: nothing is invented, nothing that happened meanwhile is lost."""
 
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ import pytest
 from felixlite.datastore import connect, etcd_watch
 from felixlite.datastore.source import NAME, Source
 from felixlite.datastore.store import Store
-from felixlite.errors import AlreadyExists, Unreachable
+from felixlite.errors import AlreadyExists, Away, Unreachable
 from felixlite.intake import Intake
 from felixlite.snapshot import Change, Gone, InSync, Put, Snapshot, fold
 from tests.support.etcd import Etcd, cluster, cluster_url, etcd
@@ -111,6 +112,28 @@ def test_an_etcd_that_was_stopped_for_a_while_moves_nothing_that_stayed():
             assert "127.0.0.1" in source.health.last_error
             add_pools(server, "e")
             told.until(pools("a", "c", "d", "e"))
+
+
+def accepts(server: Etcd) -> bool:
+    """Its port is open; it answers when it has a leader."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", server.port)):
+        return True
+    return False
+
+
+def test_the_first_read_after_a_restart_is_answered_however_many_failed_before():
+    """gRPC pauses between its own attempts to connect, and fails what is asked meanwhile, without a look."""
+    with etcd() as server:
+        add_pools(server, "a")
+        store = connect(server.url + f"?timeout={PATIENCE}", {})
+        server.kill()
+        server.begin()
+        while not accepts(server):
+            with suppress(Away):
+                store.list("IPPool")
+            time.sleep(0.01)
+        assert [entry.key.name for entry in store.list("IPPool").entries] == ["a"]
+        store.close()
 
 
 def test_a_frozen_etcd_moves_nothing_and_is_followed_again(monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,6 @@
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,8 +8,8 @@ import pytest
 
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.source import NAME, Source
-from felixlite.datastore.store import Event, Key, Listing
-from felixlite.errors import Unreachable
+from felixlite.datastore.store import Event, Key, Listing, Watch
+from felixlite.errors import Away, Denied, StoreError, Unreachable
 from felixlite.intake import READERS, Intake
 from felixlite.model.inside import Mode
 from felixlite.model.kinds import KINDS
@@ -31,12 +31,13 @@ class Flaky(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.away = False
+        self.why: StoreError = Unreachable("nobody answers")
         self.lists = 0
 
     def list(self, kind: str, *, namespace: str = "", node: str = "") -> Listing:
         self.lists += 1
         if self.away:
-            raise Unreachable("nobody answers")
+            raise self.why
         return super().list(kind, namespace=namespace, node=node)
 
 
@@ -60,9 +61,12 @@ class Inbox:
 
 
 @contextmanager
-def running(store: MemoryStore, kinds: Sequence[str] = KINDS_READ) -> Iterator[tuple[Source, Inbox]]:
+def running(
+    store: MemoryStore, kinds: Sequence[str] = KINDS_READ, *, spread: float = -0.5, stop: threading.Event | None = None
+) -> Iterator[tuple[Source, Inbox]]:
     inbox = Inbox()
-    source = Source(store, kinds, Intake("n1"), inbox.told.put, spread=lambda: -0.5)
+    source = Source(store, kinds, Intake("n1"), inbox.told.put, spread=lambda: spread)
+    source._stop = stop or source._stop
     thread = threading.Thread(target=source.run)
     thread.start()
     try:
@@ -129,6 +133,67 @@ def test_a_store_that_is_away_takes_nothing_from_the_snapshot() -> None:
         inbox.until_in_sync()
         assert set(inbox.snapshot.pools) == {"a"}
         assert not [change for change in inbox.changes if isinstance(change, Gone)]
+
+
+class BrokenOnce(Flaky):
+    """The first watch ends at once."""
+
+    def watch_many(self, since: Mapping[str, str]) -> Watch:
+        watch = super().watch_many(since)
+        if self.lists <= len(KINDS_READ):
+            raise self.why
+        return watch
+
+
+@pytest.mark.parametrize(("why", "is_well"), [(Unreachable("it was stopped"), True), (Denied("not you"), False)])
+def test_a_watch_is_doubted_for_a_while_when_the_one_before_it_was_refused(why: StoreError, is_well: bool) -> None:
+    """A store that is back is well at once: what the node knows is as good as ever."""
+    store = BrokenOnce()
+    store.why = why
+    with running(store) as (source, inbox):
+        inbox.until_in_sync()
+        inbox.until_in_sync()
+        while source.health.state != "watching":
+            source._stop.wait(0.001)
+        assert source.health.is_well_at(source.health.watching_since) is is_well
+        assert source.health.is_well_at(source.health.watching_since + 60)
+
+
+class Pauses(threading.Event):
+    """Does not wait, and says for how long it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: queue.SimpleQueue[float] = queue.SimpleQueue()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.told.put(timeout or 0.0)
+        return self.is_set()
+
+
+@pytest.mark.parametrize(
+    ("why", "longest"), [(Away("no connection"), 1.0), (Unreachable("too slow"), 5.0), (Denied("who are you"), 10.0)]
+)
+def test_how_long_a_store_is_left_alone_depends_on_what_it_is_that_is_wrong(why: StoreError, longest: float) -> None:
+    store, pauses = Flaky(), Pauses()
+    store.away, store.why = True, why
+    with running(store, spread=0.5, stop=pauses) as _:
+        said = [pauses.told.get(timeout=PATIENCE) for _ in range(20)]
+    assert said == sorted(said)
+    assert said[0] < 0.1
+    assert said[-1] == longest
+
+
+def test_a_store_that_is_back_but_slow_is_not_made_to_pay_for_the_time_that_it_was_away() -> None:
+    store, pauses = Flaky(), Pauses()
+    store.away, store.why = True, Away("no connection")
+    with running(store, spread=0.5, stop=pauses) as _:
+        while pauses.told.get(timeout=PATIENCE) < 1.0:
+            pass
+        store.why = Unreachable("no leader yet")
+        while (pause := pauses.told.get(timeout=PATIENCE)) == 1.0:
+            pass
+        assert pause < 0.1
 
 
 def test_a_write_that_changes_nothing_is_not_told() -> None:
