@@ -3,6 +3,7 @@
 Each figure is taken in a network namespace of its own, the yardstick in the same run; where the work is done once a
 run, both are the best of three.  A change is measured from the
 Change (an Inputs that differs in one object) to the kernel's acknowledgement, planner and reconciler included.
+After the figures come the random worlds of _differential.py; POLICY_WORLDS=0 leaves them out.
 """
 
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+from bench import _differential
 from felixlite import collector
 from felixlite.addresses import Prefix
 from felixlite.model.inside import Workload
@@ -268,7 +270,7 @@ def main() -> list[Line]:
         print(
             f"{found['name']:75} {found['ours']:9.2f} {found['yardstick']:9.2f} {found['unit']:3} x{found['ratio']:.2f}"
         )
-    return lines
+    return lines + _differential.rows()
 
 
 if __name__ == "__main__":

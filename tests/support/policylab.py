@@ -16,10 +16,12 @@ import struct
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
+from felixlite.addresses import Address
 from felixlite.model.inside import Workload
 from felixlite.model.policy import ICMP, ICMPV6, SCTP, TCP, UDP
 from felixlite.policy.backend import PolicyTable
@@ -106,9 +108,9 @@ class PolicyLab:
         self.forget_flows()
         numbered = {next(self.numbers): probe for probe in probes}
         for number, probe in numbered.items():
-            sender = self.senders[sent_by or self.by_address[str(probe.source)], probe.family]
+            sender = self.senders[sent_by or self.by_address[_text(probe.source)], probe.family]
             with suppress(PermissionError):  # the sender's own machine dropped it
-                sender.sendto(_packet(probe, number), (str(probe.destination), 0))
+                sender.sendto(_template(probe).numbered(number), (_text(probe.destination), 0))
         waiting = {number for number, probe in numbered.items() if probe in expected}
         found: dict[int, tuple[str, str, int]] = {}
         deadline = time.monotonic() + PATIENCE
@@ -120,7 +122,7 @@ class PolicyLab:
         strangers = found.keys() - numbered.keys()
         assert not strangers, f"{len(strangers)} packets of an earlier round came late"
         for number, (place, *_) in found.items():
-            assert place == self.by_address[str(numbered[number].destination)]
+            assert place == self.by_address[_text(numbered[number].destination)]
         self.seen_from = {numbered[number]: source for number, (_, source, _) in found.items()}
         self.seen_ports = {numbered[number]: port for number, (*_, port) in found.items()}
         return {numbered[number] for number in found}
@@ -149,46 +151,68 @@ def _drained(receiver: socket.socket) -> Iterator[tuple[bytes, str]]:
             return
 
 
-def _packet(probe: Packet, number: int) -> bytes:
-    inner = _inner(probe, number)
+class Template(NamedTuple):
+    """A probe's packet without its number; the number goes into the checksum as well, whose sum so far is kept."""
+
+    octets: bytes
+    at: int  # where the number is
+    checksum: int  # where the checksum is; 0: there is none
+    total: int
+
+    def numbered(self, number: int) -> bytes:
+        made = bytearray(self.octets)
+        struct.pack_into("!I", made, self.at, number)
+        if self.checksum:
+            struct.pack_into("!H", made, self.checksum, _folded(self.total + (number >> 16) + (number & 0xFFFF)))
+        return bytes(made)
+
+
+@lru_cache(maxsize=4096)
+def _template(probe: Packet) -> Template:
+    inner, at, checksum = _inner(probe)
     source, destination = probe.source.packed, probe.destination.packed
     if probe.family == 4:
-        return (
-            struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(inner), 0, 0, 64, probe.protocol, 0)
-            + source
-            + destination
-            + inner
-        )
-    return struct.pack("!IHBB", 6 << 28, len(inner), probe.protocol, 64) + source + destination + inner
+        before = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(inner), 0, 0, 64, probe.protocol, 0)
+    else:
+        before = struct.pack("!IHBB", 6 << 28, len(inner), probe.protocol, 64)
+    header = before + source + destination
+    total = _sum(probe, inner) if checksum else 0
+    return Template(header + inner, len(header) + at, len(header) + checksum if checksum else 0, total)
 
 
-def _inner(probe: Packet, number: int) -> bytes:
+def _inner(probe: Packet) -> tuple[bytes, int, int]:
+    """What is in the IP packet, where its number goes and where its checksum."""
     ports = struct.pack("!HH", probe.source_port, probe.port)
     match probe.protocol:
         case 6:
-            data = ports + struct.pack("!IIBBHHH", number, 0, 5 << 4, 2, 8192, 0, 0)
-            return data[:16] + struct.pack("!H", _checksum(probe, data)) + data[18:]
+            return ports + struct.pack("!IIBBHHH", 0, 0, 5 << 4, 2, 8192, 0, 0), 4, 16
         case 17:
-            data = ports + struct.pack("!HHI", 12, 0, number)
-            return data[:6] + struct.pack("!H", _checksum(probe, data) or 0xFFFF) + data[8:]
+            return ports + struct.pack("!HHI", 12, 0, 0), 8, 6
         case 132:  # INIT: verification tag 0, then the chunk; the number is the initiate tag
-            chunk = struct.pack("!BBHIIHHI", 1, 0, 20, number, 65535, 1, 1, 1)
-            return ports + struct.pack("!I", 0) + b"\0\0\0\0" + chunk
-        case 1 | 58:
-            data = struct.pack("!BBHII", probe.icmp_type, probe.icmp_code, 0, 1, number)  # NAT changes the identifier
-            return data[:2] + struct.pack("!H", _checksum(probe, data)) + data[4:]
+            chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 0, 65535, 1, 1, 1)
+            return ports + struct.pack("!I", 0) + b"\0\0\0\0" + chunk, 16, 0
+        case 1 | 58:  # NAT changes the identifier
+            return struct.pack("!BBHII", probe.icmp_type, probe.icmp_code, 0, 1, 0), 8, 2
     raise ValueError(f"no probe for protocol {probe.protocol}")
 
 
-def _checksum(probe: Packet, data: bytes) -> int:
+def _sum(probe: Packet, data: bytes) -> int:
     pseudo = b""
     if probe.protocol != ICMP:
         pseudo = probe.source.packed + probe.destination.packed + struct.pack("!II", len(data), probe.protocol)
-    whole = pseudo + data + b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(whole) // 2}H", whole))
+    whole = pseudo + data
+    return sum(struct.unpack(f"!{len(whole) // 2}H", whole))
+
+
+def _folded(total: int) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return ~total & 0xFFFF or 0xFFFF  # to UDP a zero means that there is none; to the others both are zero
+
+
+@lru_cache(maxsize=4096)
+def _text(address: Address) -> str:
+    return str(address)
 
 
 def _port(data: bytes, version: int) -> int:
@@ -251,6 +275,7 @@ def plug(node: Namespace, space: Namespace, pod: Workload) -> None:
         space.ip(f"route add default via {gateway} dev eth0 onlink", family=net.family)
 
 
-def one_cpu() -> None:
+def one_cpu(number: int = 0) -> None:
     """Keep this process on one CPU: packets then stay in the order in which they were sent."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    there = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {there[number % len(there)]})
