@@ -1,8 +1,9 @@
 """What the documents of Kubernetes and Calico say about policy, as cases: policies, packets, and what becomes of them.
 
-Five pods: a, b, c in namespace red (team x), d and e in blue (team y); `web` is port 80/TCP of a and d.  A probe reads
-`b>a tcp/80`: from, to, protocol, port (udp, sctp; icmp alone is an echo request; `/6` at the end: over IPv6).
-The cases are in truth_kubernetes.py and truth_calico.py.
+Five pods: a, b, c in namespace red (team x), d and e in blue (team y); `web` is port 80/TCP of a and d, `dns` port 53 of
+d.  A probe reads `b>a tcp/80`: from, to, protocol, port (udp, sctp; icmp alone is an echo request, `icmp/17/0` another
+type and code; `/6` at the end: over IPv6).  The cases are in truth_kubernetes.py, truth_recipes.py, truth_calico.py,
+truth_guides.py and truth_tiers.py; CASES in truth_cases.py is all of them.
 tests/unit/policy/test_truth.py asks the evaluator, tests/kernel/policy/test_truth.py real packets on every backend.
 """
 
@@ -25,6 +26,7 @@ from felixlite.policy.inputs import Inputs
 from tests.unit.policy.world import inputs, pod
 
 WEB = (NamedPort("web", "TCP", 80),)
+DNS = (NamedPort("dns", "UDP", 53), NamedPort("dns", "TCP", 53))  # one name, two protocols
 
 
 def _pods() -> list[Workload]:
@@ -39,7 +41,7 @@ def _pods() -> list[Workload]:
     return [
         replace(
             workload,
-            ports=WEB if workload.name in "ad" else (),
+            ports=(*(WEB if workload.name in "ad" else ()), *(DNS if workload.name == "d" else ())),
             service_account=accounts.get(workload.name, ""),
             profiles=(f"kns.{workload.namespace}", *(["ksa.red.robot"] if workload.name in accounts else [])),
         )
@@ -52,8 +54,8 @@ _BY_NAME = {workload.name: workload for workload in PODS}
 PROFILES = {
     profile.name: profile
     for profile in (
-        namespace_profile("red", {"team": "x"}),
-        namespace_profile("blue", {"team": "y"}),
+        namespace_profile("red", {"team": "x", "kubernetes.io/metadata.name": "red"}),
+        namespace_profile("blue", {"team": "y", "kubernetes.io/metadata.name": "blue"}),
         service_account_profile("red", "robot", {"role": "worker"}),
     )
 }
@@ -85,9 +87,10 @@ def packet(text: str) -> Packet:
     ends, what = text.split(" ", 1)
     source, destination = ends.split(">")
     protocol, *rest = what.split("/")
-    family = 1 if rest and rest[-1] == "6" else 0
-    start, end = (_BY_NAME[name].addresses[family].first for name in (source, destination))
+    six = len(rest) == (1 if protocol == "icmp" else 2) and rest[-1] == "6"
+    start, end = (_BY_NAME[name].addresses[int(six)].first for name in (source, destination))
     if protocol == "icmp":
-        return Packet(start, end, ICMPV6 if family else ICMP, icmp_type=128 if family else 8)
+        kind, code = (128 if six else 8, 0) if len(rest) < 2 else map(int, rest)
+        return Packet(start, end, ICMPV6 if six else ICMP, icmp_type=kind, icmp_code=code)
     number = {"tcp": TCP, "udp": UDP, "sctp": SCTP}[protocol]
     return Packet(start, end, number, 1000, int(rest[0]))

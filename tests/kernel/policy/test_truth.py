@@ -9,8 +9,7 @@ from felixlite.policy.plan import Planner
 from felixlite.reconcile import Reconciler
 from tests.support.policylab import PolicyLab, one_cpu, policy_lab
 from tests.support.truth import PODS, Scenario
-from tests.support.truth_calico import CALICO
-from tests.support.truth_kubernetes import KUBERNETES
+from tests.support.truth_cases import CASES
 
 
 @pytest.fixture(scope="module", params=["nftables", "legacy", "nft"])
@@ -32,7 +31,7 @@ def reconciler(lab: PolicyLab, backend: Backend) -> Reconciler:
     return Reconciler(lab.tables(backend))
 
 
-@pytest.mark.parametrize("scenario", [*KUBERNETES, *CALICO], ids=lambda scenario: scenario.title.replace(" ", "-"))
+@pytest.mark.parametrize("scenario", CASES, ids=lambda scenario: scenario.title.replace(" ", "-"))
 def test_packets_do_what_the_documents_say(lab: PolicyLab, reconciler: Reconciler, scenario: Scenario) -> None:
     lab.apply(reconciler, Planner()(scenario.inputs).tables)
     expected = {packet for packet, passes in scenario.expected.items() if passes}
