@@ -2,18 +2,22 @@
 
 import json
 import secrets
+import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import click
 
 from felixlite import ways
-from felixlite.checkup import BAD, OK, Finding, Machine, examined
+from felixlite.checkup import BAD, OK, WARN, Finding, Machine, examined
 from felixlite.cli.pool import read_nodes
 from felixlite.cli.session import Session, store_option
 from felixlite.cli.table import printed
+from felixlite.config import effective
 from felixlite.datastore.store import Store
 from felixlite.errors import FelixliteError
+from felixlite.intake import Intake
+from felixlite.snapshot import Snapshot, fold
 from felixlite.ways import Way
 
 
@@ -24,7 +28,8 @@ from felixlite.ways import Way
 def doctor(ctx: click.Context, output: str) -> None:
     """Look for what is wrong with this node, before an installation or after. Exit code 1: something is bad.
 
-    Kernel features, sysctls, ports, rp_filter, iptables, the rules of others, clock, open files, the store.
+    Kernel features, sysctls, ports, rp_filter, iptables, the rules of others, NAT that pods would suffer from, clock, open
+    files, the store.
 
     \b
     felixlite doctor --store etcd://10.0.0.1:2379
@@ -32,7 +37,7 @@ def doctor(ctx: click.Context, output: str) -> None:
     """
     if ctx.invoked_subcommand:
         return
-    found = [*examined(Machine()), store_reach(ctx.obj)]
+    found = [*examined(Machine()), store_reach(ctx.obj), *foreign_nat(ctx.obj)]
     if output == "json":
         click.echo(json.dumps([each._asdict() for each in found], indent=2))
     else:
@@ -52,6 +57,32 @@ def store_reach(session: Session) -> Finding:
             "store", BAD, str(error), "see that the address, the network and the certificates are right: --store"
         )
     return Finding("store", OK, f"{session.store.address} answers after {(time.monotonic() - began) * 1000:.0f} ms")
+
+
+def foreign_nat(session: Session) -> Iterator[Finding]:
+    """Rules of other programs that would take pods their addresses. Without a store nobody knows where pods are."""
+    from felixlite.policy.foreign import rewriting_rules
+
+    try:
+        known = _known(session.store)
+    except FelixliteError:
+        return  # store_reach has said so
+    found = rewriting_rules([pool.cidr for pool in known.pools.values()])
+    settings = effective({}, {}, known.felix_configurations, socket.gethostname())
+    if found and settings["keepPodAddresses"]:
+        yield Finding("foreign NAT", OK, f"keepPodAddresses keeps pods away from {'; '.join(found)}")
+    elif found:
+        fix = "remove the rule, or let FelixConfiguration keepPodAddresses: true keep pods away from it"
+        yield from (Finding("foreign NAT", WARN, f"{rule}: rewrites what pods send to pods", fix) for rule in found)
+    else:
+        yield Finding("foreign NAT", OK, "nobody else rewrites what pods send to pods")
+
+
+def _known(store: Store) -> Snapshot:
+    """Pools and settings, as an agent believes them."""
+    intake = Intake("")
+    entries = (entry for kind in ("FelixConfiguration", "IPPool") for entry in store.list(kind).entries)
+    return fold(Snapshot(""), [change for entry in entries for change in intake.changes(entry.key, entry.document)])
 
 
 # -- mtu
