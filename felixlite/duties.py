@@ -54,15 +54,18 @@ class Duties:
         self._clock = clock
         self._latest: Snapshot | None = None
         self._unseen = False
+        self._busy = False
+        self._asleep_until = float("inf")
         self._news = threading.Condition()
         self._stopped = False
 
     def see(self, snapshot: Snapshot) -> None:
-        """Called after each round, from the core thread."""
+        """Called after each round, from the core thread: it wakes the other one only where there is something to do."""
         with self._news:
             self._latest = snapshot
-            self._unseen = True
-            self._news.notify()
+            if self._busy or self._calls_sooner(snapshot):
+                self._unseen = True
+                self._news.notify()
 
     def stop(self) -> None:
         with self._news:
@@ -70,15 +73,8 @@ class Duties:
             self._news.notify()
 
     def run(self) -> None:
-        while True:
-            with self._news:
-                self._news.wait_for(lambda: self._stopped or self._unseen, self.patience())
-                if self._stopped:
-                    return
-                self._unseen = False
-                known = self._latest
-            if known is not None:
-                self.once(known)
+        while (known := self._awaited()) is not None:
+            self.once(known)
 
     def once(self, snapshot: Snapshot) -> None:
         for duty in self.duties:
@@ -90,3 +86,20 @@ class Duties:
         known = self._latest
         waiting = [d.retry_at for d in self.duties if d.attempts and known is not None and d.is_called_for(known)]
         return max(0.0, min(waiting) - self._clock()) if waiting else None
+
+    def _awaited(self) -> Snapshot | None:
+        """The latest Snapshot when something is to be done about it; None when told to stop."""
+        with self._news:
+            self._busy = False
+            while not self._stopped:
+                patience = self.patience()
+                self._asleep_until = float("inf") if patience is None else self._clock() + patience
+                self._news.wait_for(lambda: self._stopped or self._unseen, patience)
+                if self._latest is not None:
+                    break
+            self._unseen, self._busy = False, True
+            return None if self._stopped else self._latest
+
+    def _calls_sooner(self, snapshot: Snapshot) -> bool:
+        """Whether a duty is called for before the thread wakes by itself."""
+        return any(duty.retry_at < self._asleep_until and duty.is_called_for(snapshot) for duty in self.duties)

@@ -24,9 +24,11 @@ Spare = Callable[[str, Any, Any], bool]  # (table, key, row as it is) -> leave i
 K = TypeVar("K")
 V = TypeVar("V")
 
+LinksOf = Callable[[Any, Any], Collection[str | None]]
 Slices = tuple[Mapping[Any, Any], ...]
 Plan = Mapping[str, Slices]  # table name -> its rows, in slices that planners recompute one by one
 
+MANY = 1000  # rows: after so many it is as well to look at all of them again
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 10.0
 
@@ -34,10 +36,11 @@ LONGEST_PAUSE = 10.0
 class Table(Protocol[K, V]):
     """A place where wants become facts. `read` asks the real world; it returns only what is ours there.
 
-    Four methods more may be there:
+    Five methods more may be there:
     - `read_for(wanted)` is called instead of `read()`: a table whose objects are not all ours (a setting of the kernel,
       a link that somebody else made) has to be told which ones we care about.
-    - `on_links(names, rows)` answers the keys of the rows that are lost when one of these links goes away.
+    - `links_of(key, row)` answers the links that a row is lost with (None: with any); `lost(keys)`, which ones of the
+      rows of a link that went and came are lost indeed, where that are not all.
     - `remade()` answers, once, the links that the last upsert made anew: what sat on them is lost.
     - `upon(names, rows)` answers the keys of the rows that are put upon these links: nothing is, on a Foreign one.
     """
@@ -96,10 +99,50 @@ class Failure:
     row: Any = ABSENT  # what was tried: the row to be written; ABSENT: the removal
 
 
+class Seats:
+    """Which rows of a table are upon which link: a link that comes costs as much as what is upon it, not the table.
+
+    It is made when it is first asked for, and anew after many rows; meanwhile it may name rows that are there no more.
+    """
+
+    def __init__(self, links_of: LinksOf) -> None:
+        self._links_of = links_of
+        self._keys: dict[str | None, list[Any]] | None = None
+        self._added = 0
+
+    def forget(self) -> None:
+        self._keys, self._added = None, 0
+
+    def add(self, rows: Mapping[Any, Any]) -> None:
+        self._added += len(rows)
+        if self._added > MANY:
+            self.forget()
+        elif self._keys is not None:
+            self._seat(rows, self._keys)
+
+    def upon(self, names: Collection[str], rows: Mapping[Any, Any]) -> list[Any]:
+        """The keys of the rows that are upon these links, and are not known to be lost already."""
+        if self._keys is None:
+            self._keys = {}
+            self._seat(rows, self._keys)
+        found = {key for name in (None, *names) for key in self._keys.get(name, ())}
+        on_them = {None, *names}
+        there = [key for key in found if rows.get(key, LOST) is not LOST]
+        return [key for key in there if not on_them.isdisjoint(self._links_of(key, rows[key]))]
+
+    def _seat(self, rows: Mapping[Any, Any], seats: dict[str | None, list[Any]]) -> None:
+        links_of = self._links_of
+        for key, row in rows.items():
+            if row is not LOST:
+                for link in links_of(key, row):
+                    seats.setdefault(link, []).append(key)
+
+
 @dataclass(slots=True)
 class Mirror:
     """What we know of one table between reads. `rows` is None when it has to be read."""
 
+    seats: Seats | None = None  # of a table whose rows are lost with links
     rows: dict[Any, Any] | None = None
     wanted: Slices | None = None  # the slices that `rows` was last compared with
     again: set[Any] = field(default_factory=set)  # keys left for a later round: held back, not yet to be removed
@@ -171,7 +214,7 @@ class Reconciler:
 
     def __init__(self, tables: Iterable[Table[Any, Any]]) -> None:
         self.tables = tuple(tables)
-        self.mirrors = {table.name: Mirror() for table in self.tables}
+        self.mirrors = {table.name: Mirror(_seats(table)) for table in self.tables}
 
     def distrust(self, name: str | None = None) -> None:
         """Read this table (or all) again before the next write: somebody else may have touched it.
@@ -193,11 +236,9 @@ class Reconciler:
         names = frozenset(links)
         for table in self.tables:
             mirror = self.mirrors[table.name]
-            on_links: Callable[[frozenset[str], Mapping[Any, Any]], Iterable[Any]] | None
-            on_links = getattr(table, "on_links", None)
-            if on_links and mirror.rows:
-                known = {key: row for key, row in mirror.rows.items() if row is not LOST}
-                lost = dict.fromkeys(on_links(names, known), LOST)
+            if mirror.rows and mirror.seats and (on_them := mirror.seats.upon(names, mirror.rows)):
+                which: Callable[[Collection[Any]], Collection[Any]] | None = getattr(table, "lost", None)
+                lost = dict.fromkeys(which(on_them) if which else on_them, LOST)
                 mirror.again.update(lost)
                 mirror.rows.update(lost)
 
@@ -237,6 +278,11 @@ class Reconciler:
             lingering = lingering or (not step.table.guard and step.removal_failed)
             step.remember()
         return {name: step.outcome() for name, step in rounds.items()}
+
+
+def _seats(table: Table[Any, Any]) -> Seats | None:
+    links_of: LinksOf | None = getattr(table, "links_of", None)
+    return Seats(links_of) if links_of else None
 
 
 class _Round:
@@ -298,6 +344,8 @@ class _Round:
         if mirror.unreadable:
             self.recovered.append(READING)
         mirror.unreadable = mirror.wanted = None
+        if mirror.seats:
+            mirror.seats.forget()
         self.did_read = True
         return True
 
@@ -378,6 +426,8 @@ class _Round:
             errors = self._attempt(self.to_write, self.table.upsert, self.to_write)
             done = {key: row for key, row in self.to_write.items() if key not in errors} if errors else self.to_write
             rows.update(done)
+            if self.mirror.seats:
+                self.mirror.seats.add(done)
             self.written = len(self.to_write) - len(errors)
 
     def remove(self, *, allowed: bool, spare: Spare | None) -> None:

@@ -54,11 +54,13 @@ class Addresses:
     def upon(self, names: frozenset[str], rows: Mapping[AddressKey, LinkAddress]) -> list[AddressKey]:
         return [key for key in rows if key.link in names]
 
-    def on_links(self, names: frozenset[str], rows: Mapping[AddressKey, LinkAddress]) -> list[AddressKey]:
+    def links_of(self, key: AddressKey, _: LinkAddress) -> tuple[str]:
+        return (key.link,)
+
+    def lost(self, keys: Collection[AddressKey]) -> list[AddressKey]:
         """IPv6 addresses go when a link goes down, IPv4 ones only with the link itself: so look, there are few."""
-        on_them = [key for key in rows if key.link in names]
-        there = self.read() if on_them else {}  # mostly it is a pod's link, and there is nothing of ours on it
-        return [key for key in on_them if key not in there]
+        there = self.read()
+        return [key for key in keys if key not in there]
 
     def upsert(self, items: Mapping[AddressKey, LinkAddress]) -> dict[AddressKey, Exception]:
         return self.host.send(items, lambda key: messages.set_address(self.host.index(key.link), key.address))

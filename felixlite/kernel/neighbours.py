@@ -40,8 +40,8 @@ class Neighbours:
                     rows[key] = Neighbour(found.get(2, b"").hex(":"))
         return rows
 
-    def on_links(self, names: frozenset[str], rows: Mapping[NeighbourKey, Neighbour]) -> list[NeighbourKey]:
-        return [key for key in rows if key.link in names]
+    def links_of(self, key: NeighbourKey, _: Neighbour) -> tuple[str]:
+        return (key.link,)
 
     def upsert(self, items: Mapping[NeighbourKey, Neighbour]) -> dict[NeighbourKey, Exception]:
         def pack(key: NeighbourKey) -> Message:
@@ -77,8 +77,8 @@ class ForwardingEntries:
                     rows[FdbKey(link, found[2].hex(":"))] = Fdb(ip_address(found[1]))
         return rows
 
-    def on_links(self, names: frozenset[str], rows: Mapping[FdbKey, Fdb]) -> list[FdbKey]:
-        return [key for key in rows if key.link in names]
+    def links_of(self, key: FdbKey, _: Fdb) -> tuple[str]:
+        return (key.link,)
 
     def upsert(self, items: Mapping[FdbKey, Fdb]) -> dict[FdbKey, Exception]:
         def pack(key: FdbKey) -> Message:

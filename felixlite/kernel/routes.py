@@ -55,17 +55,9 @@ class Routes:
         self._metrics = {key.metric for key in rows}
         return rows
 
-    def on_links(self, names: frozenset[str], rows: Mapping[RouteKey, Route]) -> list[RouteKey]:
+    def links_of(self, _: RouteKey, row: Route) -> list[str | None]:
         """The kernel drops a route with the link of any hop of it, and IPv4 ones without a word."""
-        verdicts: dict[int, bool] = {}  # of rows that are the same object
-        lost = []
-        for key, row in rows.items():
-            verdict = verdicts.get(id(row))
-            if verdict is None:
-                verdict = verdicts[id(row)] = any(hop.link is None or hop.link in names for hop in row.hops)
-            if verdict:
-                lost.append(key)
-        return lost
+        return [hop.link for hop in row.hops]
 
     def upon(self, names: frozenset[str], rows: Mapping[RouteKey, Route]) -> list[RouteKey]:
         return [key for key, row in rows.items() if any(hop.link in names for hop in row.hops)]

@@ -38,11 +38,12 @@ class Sysctls:
                     continue
         return found
 
-    def on_links(self, names: frozenset[str], rows: Mapping[str, str]) -> list[str]:
+    def links_of(self, path: str, _: str) -> list[str]:
         """net/ipv4/conf/LINK/..., net/ipv6/neigh/LINK/..."""
-        return [path for path in rows if not names.isdisjoint(path.split("/")[3:4])]
+        return path.split("/")[3:4]
 
-    upon = on_links
+    def upon(self, names: frozenset[str], rows: Mapping[str, str]) -> list[str]:
+        return [path for path in rows if not names.isdisjoint(self.links_of(path, ""))]
 
     def upsert(self, items: Mapping[str, str]) -> dict[str, Exception]:
         failed: dict[str, Exception] = {}

@@ -130,8 +130,8 @@ class FakeTable:
     def delete(self, keys: Collection[Any]) -> dict[Any, Exception]:
         return self._each(keys, self.drop)
 
-    def on_links(self, names: frozenset[str], rows: Mapping[Any, Any]) -> list[Any]:
-        return [key for key in rows if key.link in names]
+    def links_of(self, key: Any, row: Any) -> Collection[str | None]:
+        return (key.link,)
 
     def _each(self, keys: Iterable[Any], action: Callable[[Any], None]) -> dict[Any, Exception]:
         failed: dict[Any, Exception] = {}
@@ -197,8 +197,8 @@ class Links(FakeTable):
         if key in OUR_NAMES - {"tunl0"} and key in self.kernel.links:
             self.kernel.remove_link(key)
 
-    def on_links(self, names: frozenset[str], rows: Mapping[str, Link]) -> list[str]:
-        return []
+    def links_of(self, key: str, row: Link) -> Collection[str | None]:
+        return ()
 
 
 def _twins(one: Vxlan, other: Vxlan) -> bool:
@@ -233,8 +233,8 @@ class Sysctls(FakeTable):
     def drop(self, key: str) -> None:
         pass
 
-    def on_links(self, names: frozenset[str], rows: Mapping[str, str]) -> list[str]:
-        return [path for path in rows if not names.isdisjoint(path.split("/")[3:4])]
+    def links_of(self, key: str, row: str) -> Collection[str | None]:
+        return key.split("/")[3:4]
 
 
 class Neighbours(FakeTable):
@@ -289,8 +289,8 @@ class Routes(FakeTable):
         if key in self.kernel.routes and self.kernel.routes[key].protocol == 80:
             del self.kernel.routes[key]
 
-    def on_links(self, names: frozenset[str], rows: Mapping[RouteKey, Any]) -> list[RouteKey]:
-        return [key for key, row in rows.items() if isinstance(row, Route) and any(h.link in names for h in row.hops)]
+    def links_of(self, key: RouteKey, row: Route) -> Collection[str | None]:
+        return [hop.link for hop in row.hops]
 
 
 class Rules(FakeTable):
@@ -305,5 +305,5 @@ class Rules(FakeTable):
     def drop(self, key: Any) -> None:
         self.kernel.rules.pop(key, None)
 
-    def on_links(self, names: frozenset[str], rows: Mapping[Any, Any]) -> list[Any]:
-        return []
+    def links_of(self, key: Any, row: Any) -> Collection[str | None]:
+        return ()

@@ -40,11 +40,12 @@ class DictTable:
                 self.journal.append(f"{self.name}: no {key}")
         return {key: self.refuse[key] for key in keys if key in self.refuse}
 
-    def on_links(self, names: frozenset[str], rows: Mapping[Any, Any]) -> list[Any]:
+    def links_of(self, key: Any, row: Any) -> list[Any]:
         """Rows are on the link that they name."""
-        return [key for key, row in rows.items() if row in names]
+        return [row]
 
-    upon = on_links
+    def upon(self, names: frozenset[str], rows: Mapping[Any, Any]) -> list[Any]:
+        return [key for key, row in rows.items() if row in names]
 
     def _fail_if_broken(self) -> None:
         if self.broken:

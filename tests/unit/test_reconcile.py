@@ -307,6 +307,42 @@ def test_rows_on_a_link_that_came_back_are_written_again_and_no_others(core, tab
     assert table.rows == {"a": "eth0"}
 
 
+def test_a_row_that_moved_to_another_link_or_came_later_is_lost_with_the_link_that_it_is_on(core, table):
+    core.round(things={"a": "eth0", "b": "eth1"})
+    core.reconciler.came_up(["eth9"])
+    plan = {"a": "eth1", "b": "eth1", "c": "eth0", "d": "eth0"}
+    core.round(things=plan)
+    core.round(things=(plan := {key: plan[key] for key in "abc"}))
+    table.rows.clear()
+
+    core.reconciler.came_up(["eth0"])
+    core.round(things=plan)
+
+    assert table.rows == {"c": "eth0"}
+
+
+def test_a_link_that_comes_costs_what_is_on_it_and_not_the_whole_table(core, table):
+    asked = []
+
+    def links_of(key, row):
+        asked.append(key)
+        return [row]
+
+    table.links_of = links_of
+    core = Core(table)
+    plan = dict.fromkeys(range(5000), "eth0")
+    core.round(things=plan)
+    core.reconciler.came_up(["cali0"])
+    asked.clear()
+
+    for number in range(100):
+        plan = {**plan, f"pod{number}": f"cali{number}"}
+        core.round(things=plan)
+        core.reconciler.came_up([f"cali{number}"])
+
+    assert len(asked) < 500
+
+
 def test_a_row_that_is_perhaps_lost_is_still_removed_when_nobody_wants_it(core, table):
     core.round(things={"a": "eth0"})
 
