@@ -81,6 +81,8 @@ class Answers:
         found["ipip"] = self.ipip.carrier
         found["notes"] += [self.ipip.warning] if self.ipip.warning else []
         found["notes"] += self.foreign_nat()
+        for table in self.policy_tables():
+            found["tables"][table.name] |= {"backend": table.backend, "because": table.why}
         found["sources"] = {
             name: {"in_sync": name in self.loop.snapshot.in_sync} for name in (source.NAME, events.SOURCE)
         }
@@ -114,9 +116,12 @@ class Answers:
                 yield from of_rules(found, wanted, family, nft=backend == "nftables")
         yield from of_costs(ACCOUNT.by_program())
 
+    def policy_tables(self) -> list[PolicyTable]:
+        return [table for table in self.loop.reconciler.tables if isinstance(table, PolicyTable)]
+
     def _tally(self, family: int) -> tuple[Backend, Mapping[Key, Row], Tally]:
         name = table_name(family)
-        (table,) = (t for t in self.loop.reconciler.tables if isinstance(t, PolicyTable) and t.name == name)
+        (table,) = (table for table in self.policy_tables() if table.name == name)
         wanted = merged(self.loop.planned.tables.get(name, ({},)))
         return table.backend, wanted, tally(family, table.backend, wanted)
 

@@ -147,6 +147,9 @@ def _cluster_status(session: Session, output: str) -> int:
     return int(any(row["problems"] for row in rows))
 
 
+WRITTEN_WITH = {"nftables": "nftables", "legacy": "iptables-legacy", "nft": "iptables-nft"}
+
+
 def _status_lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"node {found['node']}  {'ready' if found['ready'] else 'NOT READY'}  {found['store']}  ipip: {found['ipip']}"
@@ -159,7 +162,8 @@ def _status_lines(found: dict[str, Any]) -> list[str]:
     lines.append("\ntables")
     for name, table in found["tables"].items():
         failing = f"  {len(table['failures'])} failing" if table["failures"] else ""
-        lines.append(f"  {name:<14} {'?' if table['rows'] is None else table['rows']:>6} rows{failing}")
+        backend = f"  {WRITTEN_WITH[table['backend']]}: {table['because']}" if "backend" in table else ""
+        lines.append(f"  {name:<14} {'?' if table['rows'] is None else table['rows']:>6} rows{failing}{backend}")
     last = found["last_round"]
     if last:
         lines.append(

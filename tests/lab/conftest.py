@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from felixlite.lab import world
 from felixlite.lab.lab import Lab
 from felixlite.lab.topology import Topology
+from tests.support.backends import backends
 from tests.support.labs import clean_leftovers, lab_name
 
 
@@ -26,3 +28,14 @@ def lab(told: list[str]) -> Iterator[Lab]:
         yield made
     finally:
         made.down()
+
+
+@pytest.fixture
+def configurable(lab: Lab) -> Iterator[Lab]:
+    """Its agents choose their backend by themselves before and afterwards."""
+    before = backends(lab)
+    try:
+        yield lab
+    finally:
+        lab.felixlite("delete", "felixconfiguration", "default")
+        world.wait_for(lambda: backends(lab) == before, f"all nodes to be back on {before}", 60.0)

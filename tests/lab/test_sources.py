@@ -1,9 +1,9 @@
-"""Under which source packets arrive, in every overlay mode, next to a Docker that masquerades the pods' range.
+"""Under which source packets arrive, in every overlay mode and on every backend, next to a Docker that masquerades the
+pods' range.
 
 The receivers tell, and so does a capture of every node's cable.
 """
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +14,8 @@ from felixlite.lab import world
 from felixlite.lab.capture import opened
 from felixlite.lab.lab import POOL, Lab
 from felixlite.lab.packets import SNAP, headers
-from tests.lab.test_switch import CROSS, NODES, RING, switched
+from tests.lab.test_switch import CROSS, NODES, RING, VXLAN_CROSS, switched
+from tests.support.backends import BACKENDS, moved
 
 DOCKERS_RULE = ["-s", POOL, "!", "-o", "docker0", "-j", "MASQUERADE"]
 
@@ -34,31 +35,23 @@ def docker(lab: Lab) -> Iterator[None]:
         nat("-D")
 
 
-CONFIGURATION = {
-    "apiVersion": "projectcalico.org/v3",
-    "kind": "FelixConfiguration",
-    "metadata": {"name": "default"},
-    "spec": {"keepPodAddresses": True},
-}
-
-
 @pytest.fixture
-def kept(lab: Lab) -> Iterator[Lab]:
-    lab.felixlite("apply", "-f", "-", stdin=json.dumps(CONFIGURATION))
+def kept(configurable: Lab) -> Iterator[Lab]:
     try:
-        with docker(lab):
-            yield lab
+        with docker(configurable):
+            yield configurable
     finally:
-        lab.felixlite("delete", "felixconfiguration", "default")
-        switched(lab, CROSS)
+        switched(configurable, CROSS)
 
 
 def warned(lab: Lab) -> bool:
     return any("rewrites what pods send to pods" in note for note in lab.status("n1")["notes"])
 
 
-def test_pods_keep_their_addresses_in_every_mode_and_are_masqueraded_once_outside(kept: Lab) -> None:
-    for mode in RING:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_pods_keep_their_addresses_in_every_mode_and_are_masqueraded_once_outside(kept: Lab, backend: str) -> None:
+    moved(kept, backend, keepPodAddresses=True)
+    for mode in [*RING, VXLAN_CROSS]:
         switched(kept, mode)
         world.wait_for(lambda: all(cell.is_right for cell in kept.ping(count=2)), f"the right sources in {mode}", 30.0)
         with captured(kept) as wire:

@@ -18,6 +18,7 @@ from felixlite.lab.world import within
 
 IPIP, CROSS = {"ipipMode": "Always", "vxlanMode": "Never"}, {"ipipMode": "CrossSubnet", "vxlanMode": "Never"}
 NATIVE, VXLAN = {"ipipMode": "Never", "vxlanMode": "Never"}, {"ipipMode": "Never", "vxlanMode": "Always"}
+VXLAN_CROSS = {"ipipMode": "Never", "vxlanMode": "CrossSubnet"}
 RING = [IPIP, CROSS, NATIVE, VXLAN]
 NODES = ("n1", "n2", "n3")
 
@@ -49,10 +50,11 @@ def has_moved(lab, node, mode):
 
 def way(lab, here, there, mode):
     """The link that leads to another node's pods."""
-    if mode["vxlanMode"] == "Always":
-        return "vxlan.calico"
     near = lab.machine(here).ports[0].bridge == lab.machine(there).ports[0].bridge
-    return "eth0" if mode["ipipMode"] == "Never" or (mode["ipipMode"] == "CrossSubnet" and near) else "tunl0"
+    through = {"tunl0": mode["ipipMode"], "vxlan.calico": mode["vxlanMode"]}
+    return next(
+        (link for link, when in through.items() if when == "Always" or (when == "CrossSubnet" and not near)), "eth0"
+    )
 
 
 def block_of(pod):

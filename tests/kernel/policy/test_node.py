@@ -1,31 +1,27 @@
-"""What a node does beside policy, on every backend: guards, NAT, other people's rules, restarts, bad rows."""
+"""What a node does beside policy, on every backend: guards, NAT, other people's rules, restarts, another backend."""
 
-import shutil
 import threading
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from felixlite.addresses import Prefix
 from felixlite.model.inside import Mode, Node, Pool
-from felixlite.model.policy import ICMP, UDP, Direction, NetworkSet
-from felixlite.policy import ipset, iptables, xtables
+from felixlite.model.policy import ICMP, UDP, Direction
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.choice import Backend
 from felixlite.policy.evaluate import Packet
 from felixlite.policy.foreign import rewriting_rules
-from felixlite.policy.rows import ANYWHERE, Key, Match, PolicyChain, Rule, Side, chained
+from felixlite.policy.rows import Key
 from felixlite.policy.settings import PolicySettings
-from felixlite.reconcile import Reconciler, merged
+from felixlite.reconcile import Reconciler
 from tests.support.netns import Namespace
 from tests.support.policylab import PolicyLab
 from tests.support.policyworld import (
     B_TO_A,
     C_TO_A,
-    FROM_B,
     NODE,
     OUTSIDE,
     POOL,
@@ -37,7 +33,7 @@ from tests.support.policyworld import (
     enforces,
     udp,
 )
-from tests.unit.policy.world import entity, inputs, policy, rule
+from tests.unit.policy.world import inputs, policy
 
 # -- restarts and other people -----------------------------------------------------------------------------------------
 
@@ -288,81 +284,6 @@ def test_a_native_rule_of_nftables_that_takes_pods_their_addresses_is_named_and_
         lab.node.command("nft", "delete", "table", "inet", "firewalld")
     assert named == ['nft inet firewalld nat_POST_public: meta nfproto ipv4 oifname != "lo" masquerade']
     assert (spoiled, lab.seen_from[probe]) == (NODE, "10.65.0.1")
-
-
-# -- bad rows ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_row_that_the_kernel_refuses_fails_alone_and_closes_what_it_guards(
-    lab: PolicyLab, backend: Backend, agent: Agent
-) -> None:
-    rows = {name: dict(merged(slices)) for name, slices in agent.planner(WORLD).tables.items()}
-    (bad,) = [key for key in rows["policy/4"] if key.kind == "policy"]
-    missing_set = Match(source=Side(sets=("s-nobody",)), destination=ANYWHERE)
-    rows["policy/4"][bad] = chained(PolicyChain("bad", (Rule(missing_set, rule().action),)))
-    outcomes = lab.node.run(
-        agent.reconciler.converge, {name: (found,) for name, found in rows.items()}, 1.0, may_delete=True
-    )
-    failed = set(outcomes["policy/4"].failures)
-    assert {bad, Key("endpoint", "tw-calia")} <= failed
-    assert Key("endpoint", "tw-calib") not in failed
-    to_b = udp("10.65.0.3", "10.65.0.2")
-    assert lab.arrived([B_TO_A, C_TO_A, to_b], [to_b]) == {to_b}
-
-
-def test_ten_thousand_networks_some_within_others_make_a_set(lab: PolicyLab, agent: Agent, backend: Backend) -> None:
-    nets = tuple(Prefix.from_int((11 << 24) + (n << 8), 24, 4) for n in range(10_000))
-    wide = replace(FROM_B, ingress=(rule(source=entity(nets="10.65.0.2")), rule(source=entity(selector="has(many)"))))
-    group = sets((*nets, Prefix.parse("11.0.0.0/16"), Prefix.parse("10.65.0.3/32")))
-    world = inputs([A, B, C], [wide], network_sets=[group])
-    agent.converge(world)
-    assert lab.arrived([B_TO_A, C_TO_A], [B_TO_A, C_TO_A]) == {B_TO_A, C_TO_A}
-    assert Agent(lab, backend).differences(world) == {}
-
-
-def sets(nets: tuple[Prefix, ...]) -> Any:
-    return NetworkSet("many", "default", nets, {"many": "yes"})
-
-
-def test_another_program_that_holds_the_xtables_lock_delays_and_does_not_spoil(
-    lab: PolicyLab, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if backend != "legacy":
-        return  # nobody else looks at that lock
-    monkeypatch.setattr(iptables, "LOCK_WAIT", "1")
-    monkeypatch.setattr(xtables, "PATIENCE", 0.2)
-    agent = Agent(lab, backend)
-    with xtables.locked():
-        outcomes = lab.node.run(agent.reconciler.converge, agent.planner(WORLD).tables, 1.0, may_delete=True)
-    assert outcomes["policy/4"].failures
-    lab.apply(Reconciler(lab.tables(backend)), agent.planner(WORLD).tables)
-    assert enforces(lab)
-    lab.apply(Reconciler(lab.tables(backend)), {"policy/4": ({},), "policy/6": ({},)})
-
-
-def test_without_ipset_what_is_in_force_stays_and_a_new_pod_is_closed(
-    lab: PolicyLab, agent: Agent, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if backend == "nftables":
-        return  # it has sets of its own
-    agent.converge(inputs([A, B], [FROM_B]))
-    for program in (
-        f"ip{six}tables-{flavour}-{what}"
-        for six in ("", "6")
-        for flavour in ("legacy", "nft")
-        for what in ("save", "restore")
-    ):
-        (tmp_path / program).symlink_to(shutil.which(program) or "")
-    with monkeypatch.context() as without:
-        without.setattr(ipset, "_ENVIRONMENT", {"PATH": str(tmp_path)})
-        outcomes = lab.node.run(agent.reconciler.converge, agent.planner(WORLD).tables, 1.0, may_delete=True)
-        to_c = udp("10.65.0.2", "10.65.0.3")
-        assert {str(failure.error) for failure in outcomes["policy/4"].failures.values()} == {
-            "ipset: No such file or directory; install it"
-        }
-        assert lab.arrived([B_TO_A, C_TO_A, to_c], [B_TO_A]) == {B_TO_A}
-    agent.converge(WORLD)
-    assert lab.arrived([B_TO_A, C_TO_A, to_c], [B_TO_A, to_c]) == {B_TO_A, to_c}
 
 
 # -- from one backend to another ---------------------------------------------------------------------------------------
