@@ -286,6 +286,17 @@ def foreign_chains(machine: Machine) -> Iterator[Finding]:
         yield Finding("foreign rules", OK, "nobody else drops what is forwarded")
 
 
+def ipvs(machine: Machine) -> Iterator[Finding]:
+    """In that mode a service's address is the node's own, and the pod behind it is chosen after policy was asked."""
+    if (machine.root / "sys/class/net/kube-ipvs0").exists():
+        yield Finding(
+            "kube-proxy",
+            BAD,
+            "in ipvs mode: what pods send to services meets policy as sent to the node, not to the pods behind",
+            "give kube-proxy --proxy-mode=nftables, or iptables",
+        )
+
+
 def services(machine: Machine) -> Iterator[Finding]:
     running = {machine.read(f"proc/{pid}/comm") for pid in _pids(machine)}
     for name, fix in (
@@ -310,5 +321,5 @@ def _leaves_cali_alone(machine: Machine) -> bool:
 
 
 CHECKS: tuple[Check, ...] = (
-    capabilities, kernel, links, nftables, sysctls, reverse_path, files, clock, ports, iptables, foreign_chains, services,
+    capabilities, kernel, links, nftables, sysctls, reverse_path, files, clock, ports, iptables, foreign_chains, ipvs, services,
 )  # fmt: skip

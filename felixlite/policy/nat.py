@@ -12,6 +12,7 @@ from itertools import pairwise
 from felixlite.addresses import Prefix
 
 _REWRITES = ("MASQUERADE", "SNAT")
+_WITH_THEMSELVES = ("KUBE-LOOP-BACK", "KUBE-6-LOOP-BACK")  # in ipvs mode: (pod, port, the same pod)
 
 
 def rewriting(saved: str, pools: Iterable[Prefix]) -> Iterator[str]:
@@ -43,7 +44,9 @@ def _may_rewrite(words: list[str], pools: tuple[Prefix, ...]) -> bool:
 
 
 def _is_hairpin(words: list[str]) -> bool:
-    """Somebody who talks to himself by another address (Docker's published ports)."""
+    """Somebody who talks to himself by another address (Docker's published ports, kube-proxy's set of such pairs)."""
+    if any(name in _WITH_THEMSELVES for name in _after(words, "--match-set")):
+        return True
     source = _after(words, "-s")
     return source == _after(words, "-d") and any(net.endswith(("/32", "/128")) for net in source)
 

@@ -14,6 +14,7 @@ from felixlite.checkup import (
     examined,
     foreign_chains,
     iptables,
+    ipvs,
     kernel,
     links,
     nftables,
@@ -73,7 +74,7 @@ def verdicts(check, machine):
 def test_every_finding_that_is_not_fine_says_what_to_do(machine):
     sick = machine(
         {"proc/self/status": "CapEff:\t0", "proc/sys/kernel/osrelease": "4.4.0", "proc/sys/net/ipv4/ip_forward": "0",
-         "proc/sys/net/ipv4/conf/eth0/rp_filter": "1", "proc/7/comm": "firewalld"},
+         "proc/sys/net/ipv4/conf/eth0/rp_filter": "1", "proc/7/comm": "firewalld", "sys/class/net/kube-ipvs0/mtu": "1500"},
         {"unshare -n": None, "iptables-legacy-save": "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -j X", "iptables-nft-save": "-A INPUT -j Y"},
     )  # fmt: skip
     found = list(examined(sick))
@@ -99,6 +100,8 @@ def test_every_finding_that_is_not_fine_says_what_to_do(machine):
         (iptables, {}, {"iptables-nft-save": "-A FORWARD -j ACCEPT"}, {"iptables": OK}),
         (iptables, {}, {"iptables-nft-save": "-A X", "iptables-legacy-save": "-A Y"}, {"iptables": WARN}),
         (iptables, {}, {"iptables-legacy-save": ":FORWARD DROP [1:2]"}, {"iptables": OK, "iptables FORWARD": WARN}),
+        (ipvs, {}, {}, {}),
+        (ipvs, {"sys/class/net/kube-ipvs0/mtu": "1500"}, {}, {"kube-proxy": BAD}),
         (services, {"proc/9/comm": "calico-felix"}, {}, {"calico-felix": BAD}),
         (services, {"proc/9/comm": "NetworkManager"}, {}, {"NetworkManager": WARN}),
         (services, {"proc/9/comm": "NetworkManager", "etc/NetworkManager/conf.d/c.conf": "interface-name:cali*"}, {}, {}),

@@ -3,14 +3,17 @@
 The rules are those that these programs write, cut down to what a packet of the test meets.
 """
 
+import re
+import shlex
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from felixlite.policy.choice import Backend
 from felixlite.policy.foreign import rewriting_rules
-from tests.support.policylab import PolicyLab
+from tests.support.policylab import LETTING_GO, PolicyLab
 from tests.support.policyworld import B_TO_A, C_TO_A, POOL, WORLD, Agent, enforces, udp
 
 SERVICE = "10.96.0.10"
@@ -69,6 +72,40 @@ table ip kube-proxy {
     chain nat-postrouting { type nat hook postrouting priority srcnat; policy accept; jump masquerading; }
 }
 """
+KUBE_PROXY_IPVS = """\
+*filter
+:KUBE-FORWARD - [0:0]
+:KUBE-NODE-PORT - [0:0]
+:KUBE-IPVS-FILTER - [0:0]
+-A INPUT -m comment --comment "kubernetes ipvs access filter" -j KUBE-IPVS-FILTER
+-A INPUT -m comment --comment "kubernetes health check rules" -j KUBE-NODE-PORT
+-A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
+-A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
+-A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A KUBE-IPVS-FILTER -m set --match-set KUBE-CLUSTER-IP dst,dst -j RETURN
+COMMIT
+*nat
+:KUBE-MARK-MASQ - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-SERVICES - [0:0]
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING
+-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000
+-A KUBE-POSTROUTING -m set --match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-SERVICES ! -s 10.65.0.0/16 -m set --match-set KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ
+-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT
+COMMIT
+"""
+KUBE_SETS = """\
+create KUBE-CLUSTER-IP hash:ip,port
+add KUBE-CLUSTER-IP 10.96.0.10,udp:80
+create KUBE-LOOP-BACK hash:ip,port,ip
+add KUBE-LOOP-BACK 10.65.0.1,udp:80,10.65.0.1
+"""
 DOCKER = """\
 *filter
 :FORWARD DROP [0:0]
@@ -112,7 +149,13 @@ table inet firewalld {
     chain filter_FORWARD_POLICIES { iifname "cali*" accept; oifname "cali*" accept; }
 }
 """
-OTHERS = {"kube-proxy": KUBE_PROXY, "Docker": DOCKER, "ufw": UFW}
+OTHERS = {"kube-proxy": KUBE_PROXY, "kube-proxy-ipvs": KUBE_PROXY_IPVS, "Docker": DOCKER, "ufw": UFW}
+IN_FRONT = {  # how each of them writes itself again, when it starts anew or looks after its rules
+    "kube-proxy": ['-m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD'],
+    "kube-proxy-ipvs": ['-m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD'],
+    "Docker": ["-j DOCKER-FORWARD", "-j DOCKER-USER"],
+    "ufw": ["-j ufw-before-forward"],
+}
 
 
 def flavour(backend: Backend) -> str:
@@ -124,6 +167,9 @@ def iptables(lab: PolicyLab, backend: Backend, text: str) -> Iterator[None]:
     """Somebody's rules, in the iptables of this host."""
     program = f"iptables-{flavour(backend)}"
     before = lab.node.command(f"{program}-save")
+    sets = re.findall(r"create (\S+)", KUBE_SETS) if "--match-set" in text else []
+    if sets:
+        lab.node.command("ipset", "restore", stdin=KUBE_SETS)
     lab.node.command(f"{program}-restore", "--noflush", stdin=text)
     try:
         yield
@@ -133,6 +179,17 @@ def iptables(lab: PolicyLab, backend: Backend, text: str) -> Iterator[None]:
             lab.node.command(program, "-t", table, "-F")
             lab.node.command(program, "-t", table, "-X")
         lab.node.command(f"{program}-restore", stdin=before)
+        for name in sets:
+            gone(lab, name)
+
+
+def gone(lab: PolicyLab, name: str) -> None:
+    """The kernel lets go of a set some time after the last rule that names it."""
+    deadline = time.monotonic() + LETTING_GO
+    while name in lab.node.command("ipset", "list", "-n").split():
+        with suppress(AssertionError):
+            lab.node.command("ipset", "destroy", name)
+        assert time.monotonic() < deadline, f"the kernel still holds {name}"
 
 
 @contextmanager
@@ -181,6 +238,37 @@ def test_kube_proxy_that_puts_itself_in_front_does_not_open_anything(
         assert agent.differences(WORLD) == {}
 
 
+@pytest.mark.parametrize("who", OTHERS)
+def test_whoever_puts_himself_in_front_of_us_is_behind_us_again_with_all_of_his_rules(
+    lab: PolicyLab, agent: Agent, backend: Backend, who: str
+) -> None:
+    if backend == "nftables":
+        return  # its chains hang in the hook by themselves
+    agent.converge(WORLD)
+    with iptables(lab, backend, OTHERS[who]):
+        for rule in IN_FRONT[who]:
+            lab.node.command(f"iptables-{backend}", "-I", "FORWARD", "1", *shlex.split(rule))
+        before = rules(lab, backend)
+        agent.reconciler.distrust()
+        agent.converge(WORLD)
+        forward = lab.node.command(f"iptables-{backend}", "-S", "FORWARD").splitlines()[1:]
+        assert "fl-" in forward[0]
+        assert rules(lab, backend) == before
+        assert enforces(lab)
+        assert agent.differences(WORLD) == {}
+
+
+def test_the_rules_of_kube_proxy_in_ipvs_mode_are_no_danger_to_pods_addresses(
+    lab: PolicyLab, agent: Agent, backend: Backend
+) -> None:
+    """Its masquerade is for what a pod sends to itself: the set has both ends."""
+    with iptables(lab, backend, KUBE_PROXY_IPVS):
+        agent.converge(WORLD)
+        assert enforces(lab)
+        assert lab.seen_from[B_TO_A] == str(B_TO_A.source)
+        assert lab.node.run(rewriting_rules, [POOL.cidr]) == []
+
+
 @pytest.mark.parametrize("who", ["Docker", "ufw"])
 def test_pods_get_through_where_the_host_forwards_nothing(
     lab: PolicyLab, agent: Agent, backend: Backend, who: str
@@ -196,6 +284,9 @@ def test_next_to_firewalld_that_trusts_the_pods_interfaces(lab: PolicyLab, agent
     with nft(lab, FIREWALLD, "inet", "firewalld"):
         agent.converge(WORLD)
         assert enforces(lab)
+        lab.node.command("nft", "-f", "-", stdin="delete table inet firewalld\n" + FIREWALLD)  # as it reloads
+        assert enforces(lab)
+        assert agent.differences(WORLD) == {}
 
 
 @pytest.mark.parametrize("who", OTHERS)

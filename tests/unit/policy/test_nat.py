@@ -21,6 +21,7 @@ def found(rule: str, table: str = "nat") -> list[str]:
         "-A POSTROUTING -s 172.17.5.0/24 -j MASQUERADE",
         "-A POSTROUTING -j MASQUERADE",
         "-A POSTROUTING -s 172.17.0.0/16 ! -d 10.0.0.0/8 -j MASQUERADE",
+        "-A POSTROUTING -m set --match-set pairs src,dst -j MASQUERADE",
     ],
 )
 def test_a_rule_that_covers_pods_on_both_ends_is_shown(rule: str) -> None:
@@ -38,6 +39,7 @@ def test_a_rule_that_covers_pods_on_both_ends_is_shown(rule: str) -> None:
         "-A fl-POSTROUTING -m set --match-set fl4-masq-pools src -j MASQUERADE",
         "-A KUBE-POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE",
         "-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE",
+        "-A KUBE-POSTROUTING -m set --match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE",
     ],
 )
 def test_a_rule_that_cannot_touch_pod_to_pod_traffic_is_not(rule: str) -> None:
