@@ -27,7 +27,8 @@ from felixlite.policy.inputs import Inputs
 from felixlite.policy.ipset import member_text
 from felixlite.policy.plan import Planner
 from felixlite.policy.rows import IpSet, Row
-from felixlite.reconcile import Reconciler, merged
+from felixlite.reconcile import Reconciler
+from felixlite.tables import merged
 from tests.support.netns import Namespace, namespace
 
 BACKENDS: tuple[Backend, ...] = ("nftables", "legacy", "nft")

@@ -9,8 +9,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from felixlite.addresses import Prefix
-from felixlite.reconcile import Plan, Reconciler
+from felixlite.reconcile import Reconciler
 from felixlite.rows import Neighbour, NeighbourKey, Route, RouteKey, on, via
+from felixlite.tables import Plan
 
 WORKLOADS, ROUTES, LARGE = 250, 10_000, 50_000
 LIMIT_MS = 5.0

@@ -66,10 +66,11 @@ from felixlite.nodereports import NodeReports, about
 from felixlite.plan import NodePlanner, Published, Surroundings
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
-from felixlite.reconcile import Reconciler, Table, merged
+from felixlite.reconcile import Reconciler
 from felixlite.registration import FirstPool, ensure_pool, publish, refuse_namesake, register
 from felixlite.sessionevents import SessionEvents
 from felixlite.snapshot import Change, SessionState, Snapshot
+from felixlite.tables import Table, merged
 from felixlite.threads import Threads
 
 log = logging.getLogger("felixlite")

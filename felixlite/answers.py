@@ -37,8 +37,8 @@ from felixlite.policy.foreign import rewriting_rules
 from felixlite.policy.members import FAMILIES
 from felixlite.policy.plan import table_name
 from felixlite.policy.rows import Key, Row
-from felixlite.reconcile import difference, merged
 from felixlite.snapshot import Put, fold
+from felixlite.tables import difference, merged
 
 DOCUMENTS = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}  # what it watches, and who reads it
 

@@ -13,7 +13,7 @@ from felixlite.ipip.userspace import Forwarders
 from felixlite.kernel.classifiers import Classifiers, attached
 from felixlite.kernel.host import Host
 from felixlite.kernel.links import has_ipip
-from felixlite.reconcile import Table
+from felixlite.tables import Table
 
 
 def chosen(host: Host, wanted: str = "Auto") -> Choice:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from felixlite.backoff import pause
 from felixlite.errors import FelixliteError
-from felixlite.reconcile import pause
 from felixlite.snapshot import Snapshot
 
 

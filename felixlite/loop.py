@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from felixlite import collector
-from felixlite.reconcile import Failure, Outcome, Plan, Reconciler, Spare
+from felixlite.mirrors import Failure
+from felixlite.reconcile import Reconciler
 from felixlite.snapshot import Change, Put, Snapshot, fold, links_that_came_up
+from felixlite.tables import Plan
+from felixlite.turn import Outcome, Spare
 
 T = TypeVar("T")
 

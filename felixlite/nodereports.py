@@ -20,8 +20,8 @@ from felixlite.datastore.store import Document, Key, Store
 from felixlite.errors import NotFound, StoreError
 from felixlite.loop import Loop
 from felixlite.model.inside import AffinityState, StatusRequest
-from felixlite.reconcile import merged
 from felixlite.registration import update
+from felixlite.tables import merged
 
 
 def about(loop: Loop, speaker: Speaker, in_kernel: Callable[[Prefix], bool]) -> View:

@@ -8,9 +8,10 @@ from typing import Any
 
 from felixlite.config import Settings
 from felixlite.loop import Loop, Round
-from felixlite.reconcile import Diff, Mirror, Plan, merged
+from felixlite.mirrors import Mirror
 from felixlite.rows import Link
 from felixlite.snapshot import Snapshot
+from felixlite.tables import Diff, Plan, merged
 
 
 def row_text(table: str, key: Any, row: Any) -> str:

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from felixlite.backoff import pause
 from felixlite.datastore.store import Bookmark, Changed, Deleted, Entry, Key, Store, Watch
 from felixlite.errors import Compacted, StoreError
-from felixlite.reconcile import pause
 
 log = logging.getLogger("felixlite")
 KEPT = 4096  # changes of a kind, at least

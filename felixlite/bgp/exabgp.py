@@ -21,6 +21,7 @@ from itertools import groupby
 from pathlib import Path
 
 from felixlite.addresses import Prefix
+from felixlite.backoff import pause
 from felixlite.bgp import wire
 from felixlite.bgp.child import Child, Silent, Starting
 from felixlite.bgp.config_text import configuration
@@ -29,7 +30,6 @@ from felixlite.bgp.rib import Rib
 from felixlite.bgp.rows import RIB_ONLY, Announcement, AnnouncementKey, Peer
 from felixlite.bgp.sessions import Sessions
 from felixlite.errors import FelixliteError
-from felixlite.reconcile import pause
 from felixlite.snapshot import Change
 
 TICK = 0.25

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 from felixlite.cni.errors import CniError, Code
 from felixlite.datastore.store import Key
 from felixlite.model.inside import Workload
-from felixlite.reconcile import READING, Diff, Outcome
 from felixlite.rows import RouteKey
 from felixlite.snapshot import Change
+from felixlite.tables import Diff
+from felixlite.turn import READING, Outcome
 
 Ahead = Callable[[Key, str | None, Callable[[], "Future[Any]"]], "Future[Any]"]
 READY: tuple[int, str] = (0, "")

@@ -20,10 +20,10 @@ from urllib.parse import urlencode
 import orjson
 
 from felixlite import __version__
+from felixlite.backoff import pause
 from felixlite.datastore.kube_status import BUSY, SHAKEN, error_of, retry_after, status_of
 from felixlite.datastore.kubeconfig import Access, KubernetesAddress, Server
 from felixlite.errors import Denied, Misconfigured, StoreError, Unreachable
-from felixlite.reconcile import pause
 
 T = TypeVar("T")
 JSON = "application/json"

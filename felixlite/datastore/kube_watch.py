@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 import orjson
 
+from felixlite.backoff import pause
 from felixlite.datastore.kube_api import Api, reason
 from felixlite.datastore.kube_forms import event_of
 from felixlite.datastore.kube_status import BUSY, error_of, retry_after, status_of
@@ -27,7 +28,6 @@ from felixlite.datastore.kube_stream import Garbled, Stream
 from felixlite.datastore.kubeconfig import Access, Server
 from felixlite.datastore.store import Event, metadata
 from felixlite.errors import Unreachable
-from felixlite.reconcile import pause
 
 PATIENCE = 15.0  # seconds without a server before the caller hears of it
 LONGEST = 300  # seconds of a watch, and up to as much again: not all nodes of a cluster come back at once

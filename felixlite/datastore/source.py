@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 import orjson
 
+from felixlite.backoff import pause
 from felixlite.datastore.store import Bookmark, Changed, Deleted, Document, Entry, Event, Key, Store, Watch
 from felixlite.errors import Away, Compacted, Denied, StoreError
 from felixlite.intake import Intake
-from felixlite.reconcile import pause
 from felixlite.snapshot import Change, InSync
 
 NAME = "store"

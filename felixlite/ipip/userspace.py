@@ -27,8 +27,8 @@ from typing import Final
 
 from felixlite import tun
 from felixlite.ipip.rows import Forwarder
-from felixlite.reconcile import Foreign
 from felixlite.rows import OuterHeader
+from felixlite.tables import Foreign
 
 _IPIP: Final = 4
 _LONGEST_PACKET: Final = 65535

@@ -22,8 +22,8 @@ from felixlite import tun
 from felixlite.kernel import messages, seen
 from felixlite.kernel.host import Host
 from felixlite.kernel.netlink import Message, Refused, attribute, each
-from felixlite.reconcile import Foreign
 from felixlite.rows import Kind, Link, OuterHeader, Vxlan
+from felixlite.tables import Foreign
 
 OUR_NAMES: Final = frozenset({"tunl0", "vxlan.calico", "vxlan-v6.calico"})
 _KEPT: Final = frozenset({"tunl0"})

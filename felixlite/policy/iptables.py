@@ -43,7 +43,7 @@ class IptablesTable:
         self.known = Saved({}, {})
         self.sizes: xtables.Sizes = {}
 
-    # -- reconcile.Table
+    # -- tables.Table
 
     def read(self) -> Mapping[Key, Row]:
         self.sets = ipset.read(self.family)

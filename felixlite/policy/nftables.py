@@ -1,4 +1,4 @@
-"""The nftables backend: our table of one family as a reconcile.Table, through libnftables.
+"""The nftables backend: our table of one family as a tables.Table, through libnftables.
 
 One transaction a round, in libnftables' own text (twice as fast as its JSON, no process; docs/adr).  When the kernel
 refuses a transaction, the table is read again and the rows are tried in smaller groups, so that a bad one fails alone
@@ -91,7 +91,7 @@ class NftablesTable:
         self.spelling = Spelling(family)
         self.known = Listed({}, {})
 
-    # -- reconcile.Table
+    # -- tables.Table
 
     def read(self) -> Mapping[Key, Row]:
         self.known = self._list()

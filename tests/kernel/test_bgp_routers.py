@@ -10,8 +10,8 @@ import pytest
 from felixlite.answers import DOCUMENTS
 from felixlite.intake import Intake
 from felixlite.plan import NodePlanner, Surroundings
-from felixlite.reconcile import merged
 from felixlite.snapshot import Snapshot, fold
+from felixlite.tables import merged
 from tests.support.speakers import KINDS, Wish, heard, start
 from tests.support.speaking import Rack, rack
 

@@ -19,8 +19,8 @@ from typing import Any
 from felixlite.addresses import Address, Prefix
 from felixlite.kernel.links import OUR_NAMES
 from felixlite.kernel.netlink import Refused
-from felixlite.reconcile import Table
 from felixlite.rows import AddressKey, Link, LinkAddress, NextHop, Route, RouteKey, Rule, Vxlan
+from felixlite.tables import Table
 
 FOREIGN = 4  # a protocol number (static) that is not ours
 

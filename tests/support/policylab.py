@@ -22,12 +22,14 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from felixlite.addresses import Address
+from felixlite.mirrors import Failure
 from felixlite.model.inside import Workload
 from felixlite.model.policy import ICMP, ICMPV6, SCTP, TCP, UDP
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.choice import Backend
 from felixlite.policy.evaluate import Packet
-from felixlite.reconcile import ABSENT, Failure, Reconciler
+from felixlite.reconcile import Reconciler
+from felixlite.tables import ABSENT
 from tests.support.netns import Namespace, namespace
 
 HOST_MAC = "ee:ee:ee:ee:ee:ee"

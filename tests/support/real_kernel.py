@@ -9,7 +9,7 @@ from felixlite.kernel.neighbours import ForwardingEntries, Neighbours
 from felixlite.kernel.routes import Routes
 from felixlite.kernel.rules import Rules
 from felixlite.kernel.sysctls import Sysctls
-from felixlite.reconcile import Table
+from felixlite.tables import Table
 from tests.support.fake_kernel import FOREIGN
 from tests.support.netns import Namespace
 

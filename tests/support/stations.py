@@ -28,8 +28,9 @@ from felixlite.kernel.routes import Routes
 from felixlite.kernel.sysctls import Sysctls
 from felixlite.model.inside import Affinity, AffinityState, Block, Node, Pool
 from felixlite.plan import NodePlanner, Surroundings
-from felixlite.reconcile import Outcome, Reconciler
+from felixlite.reconcile import Reconciler
 from felixlite.snapshot import Learned, LinkState, Snapshot
+from felixlite.turn import Outcome
 from tests.support.netns import Namespace, connect, namespace, switch
 from tests.support.sniff import outer_header, seen
 

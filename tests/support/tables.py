@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from felixlite.reconcile import Table
+from felixlite.reconcile import Reconciler
+from felixlite.tables import Table
 
 
 class DictTable:
@@ -53,3 +54,20 @@ class DictTable:
 
 
 _: type[Table[Any, Any]] = DictTable
+
+
+class Core:
+    """A reconciler with a clock; `round` converges on a plan of one slice a table."""
+
+    def __init__(self, *tables: DictTable):
+        self.tables = tables
+        self.reconciler = Reconciler(tables)
+        self.now = 1000.0
+
+    def round(self, *, may_delete=True, **plan):
+        slices = {name: rows if isinstance(rows, tuple) else (rows,) for name, rows in plan.items()}
+        return self.reconciler.converge(slices, self.now, may_delete=may_delete)
+
+    @property
+    def mirror(self):
+        return self.reconciler.mirrors[self.tables[0].name]

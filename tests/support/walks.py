@@ -8,8 +8,9 @@ import random
 
 import pytest
 
-from felixlite.reconcile import Reconciler, look
+from felixlite.reconcile import Reconciler
 from felixlite.show import plan_lines
+from felixlite.tables import look
 from tests.support.states import STATES, lines, to
 
 

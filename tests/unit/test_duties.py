@@ -3,9 +3,9 @@ import threading
 import time
 from contextlib import contextmanager
 
+from felixlite.backoff import FIRST_PAUSE
 from felixlite.duties import Duties, Duty
 from felixlite.errors import Unreachable
-from felixlite.reconcile import FIRST_PAUSE
 from felixlite.snapshot import Put, Snapshot, fold
 
 

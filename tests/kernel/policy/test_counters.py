@@ -12,7 +12,7 @@ from felixlite.policy.explain import counted, explained
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.rows import Log
 from felixlite.policy.settings import PolicySettings
-from felixlite.reconcile import merged
+from felixlite.tables import merged
 from tests.support.policylab import PolicyLab
 from tests.support.policyworld import A, Agent, B, C, udp
 from tests.unit.policy.world import entity, inputs, policy, rule

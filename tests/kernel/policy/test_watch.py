@@ -9,7 +9,7 @@ from felixlite.policy.backend import PolicyTable
 from felixlite.policy.nftables import NftablesTable
 from felixlite.policy.plan import Planner
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
-from felixlite.reconcile import merged
+from felixlite.tables import merged
 from tests.support.netns import namespace
 from tests.unit.policy.world import inputs, pod
 

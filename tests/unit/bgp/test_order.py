@@ -14,9 +14,10 @@ from felixlite.bgp.rib import Rib
 from felixlite.bgp.sessions import SOURCE
 from felixlite.model.inside import Mode, Node, Pool
 from felixlite.plan import NodePlanner, Surroundings
-from felixlite.reconcile import Outcome, Reconciler
+from felixlite.reconcile import Reconciler
 from felixlite.rows import RouteKey
 from felixlite.snapshot import Learned, LinkState, Many, Snapshot, fold
+from felixlite.turn import Outcome
 from tests.support.fake_kernel import FakeKernel
 from tests.support.talks import PEERS, PREFIXES, play, rib, talks
 

@@ -9,9 +9,10 @@ import pytest
 from felixlite.addresses import Prefix
 from felixlite.cni.core import Core, unsettled, wait_for
 from felixlite.cni.errors import CniError, Code
+from felixlite.mirrors import Failure
 from felixlite.model.inside import Workload
-from felixlite.reconcile import READING, Failure, Outcome
 from felixlite.rows import NeighbourKey, RouteKey
+from felixlite.turn import READING, Outcome
 
 WORKLOAD = Workload("n1-k8s-a-eth0", "default", "n1", "cali1", (Prefix.parse("10.0.0.9/32"),))
 

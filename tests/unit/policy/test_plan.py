@@ -9,7 +9,7 @@ from felixlite.policy import rows
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.plan import Planner
 from felixlite.policy.rows import Chained, EndpointChain, IpSet, Key
-from felixlite.reconcile import merged
+from felixlite.tables import merged
 from tests.unit.policy.world import BOTH, entity, inputs, pod, policy, rule
 
 A = pod("a", "10.65.0.1", app="a")
