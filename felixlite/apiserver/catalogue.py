@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cache
 
 from felixlite.model import kinds
-from felixlite.model.kinds import Kind, Printer
+from felixlite.model.kind import CALICO, CRD_GROUP, CRD_VERSION, Kind, Printer
 from felixlite.model.schema import structural
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -19,7 +19,7 @@ NO_CUSTOM_RESOURCE = frozenset(
 )  # reference 1.3: on Kubernetes these are Node, Pod, ...
 WITH_STATUS = frozenset({"Namespace", "Node", "Pod", "Service", "KubernetesNetworkPolicy", "DaemonSet", "Deployment"})
 GROUP_ORDER = ("", "networking.k8s.io", "discovery.k8s.io", "coordination.k8s.io", "apps", "apiextensions.k8s.io")
-LAST_GROUPS = (kinds.CALICO, kinds.CRD_GROUP)
+LAST_GROUPS = (CALICO, CRD_GROUP)
 IN_ALL = frozenset({"Pod", "Service", "DaemonSet", "Deployment"})  # what `kubectl get all` asks for
 
 
@@ -74,7 +74,7 @@ def _of_kind(kind: Kind) -> Served:
 
 
 def _custom(kind: Kind) -> Served:
-    group, _, version = kinds.CRD_VERSION.partition("/")
+    group, _, version = CRD_VERSION.partition("/")
     name, plural = kind.crd
     return Served(
         group, version, plural, name, kind.name, kind.namespaced, Form.CUSTOM,
@@ -106,7 +106,7 @@ _EVENT_PRINTER = (
 _CRD_PRINTER = (Printer("Established", ".status.conditions[?(@.type=='Established')].status"),)
 _RBAC, _V1 = "rbac.authorization.k8s.io", "v1"
 
-# kept as they come (model/kinds.py BROUGHT_ALONG): nobody here reads them. They are what manifests bring along.
+# kept as they come (model/kuberneteskinds.py BROUGHT_ALONG): nobody here reads them. They are what manifests bring along.
 _OTHERS = (
     Served("", _V1, "nodes", "Node", "Node", False, Form.NODE, ("no",), _NODE_PRINTER, True),
     Served("", _V1, "events", "Event", "Event", True, short=("ev",), printer=_EVENT_PRINTER),

@@ -20,7 +20,7 @@ from felixlite.apiserver import nodes
 from felixlite.apiserver.catalogue import Form, Served
 from felixlite.datastore.names import affinity_name, block_name
 from felixlite.datastore.store import Document, Entry, Key
-from felixlite.model.kinds import CALICO_VERSION
+from felixlite.model.kind import CALICO_VERSION
 from felixlite.model.resource import METADATA_ANNOTATION
 
 NOT_KEPT = ("resourceVersion", "selfLink", "managedFields")

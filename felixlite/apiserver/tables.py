@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from felixlite.apiserver.catalogue import Served
-from felixlite.model.kinds import Printer
+from felixlite.model.kind import Printer
 
 Document = dict[str, Any]
 NAME = {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}

@@ -8,7 +8,8 @@ from felixlite.cli import named
 from felixlite.cli.session import Session
 from felixlite.cli.table import printed
 from felixlite.errors import FelixliteError
-from felixlite.model.kinds import Kind, calico_kinds
+from felixlite.model.kind import Kind
+from felixlite.model.kinds import calico_kinds
 from felixlite.model.schema import Place, custom_resources, place, places, structural
 from felixlite.yamltext import as_yaml
 

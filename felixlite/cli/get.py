@@ -10,8 +10,7 @@ from felixlite.cli.session import Session, namespace_option, store_option
 from felixlite.cli.table import GAP, printed
 from felixlite.datastore.store import Changed, Deleted, Entry
 from felixlite.errors import NotFound
-from felixlite.model import kinds
-from felixlite.model.kinds import Column, Kind
+from felixlite.model.kind import Column, Kind, at
 from felixlite.model.selector import Selector, SelectorError
 from felixlite.model.selector import parse as parse_selector
 
@@ -184,7 +183,7 @@ def _cells(kind: Kind, entry: Entry, *, wide: bool, namespaces: bool) -> list[st
 
 
 def cell(entry: dict[str, Any], column: Column) -> str:
-    return _text(kinds.at(entry, column.path), column.empty)
+    return _text(at(entry, column.path), column.empty)
 
 
 def _text(value: object, empty: str) -> str:

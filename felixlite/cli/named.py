@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 from felixlite.datastore.store import Key
 from felixlite.errors import FelixliteError
 from felixlite.model import kinds
-from felixlite.model.kinds import Kind
+from felixlite.model.kind import Kind
 
 DEFAULT_NAMESPACE = "default"
 

@@ -6,7 +6,8 @@ A document that comes in stays as it is; what these return shares with it what d
 from datetime import datetime
 
 from felixlite.datastore.store import Document, Key, metadata
-from felixlite.model.kinds import CALICO_VERSION, KINDS
+from felixlite.model.kind import CALICO_VERSION
+from felixlite.model.kinds import KINDS
 
 
 def frame(key: Key) -> Document:

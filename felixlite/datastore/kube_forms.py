@@ -23,7 +23,8 @@ from felixlite.datastore.layout import NoPlace
 from felixlite.datastore.names import affinity_name, affinity_object, affinity_parts
 from felixlite.datastore.store import Bookmark, Changed, Deleted, Document, Entry, Event, Key, metadata
 from felixlite.model import fromkubernetes
-from felixlite.model.kinds import CALICO_VERSION, CRD_VERSION, KINDS
+from felixlite.model.kind import CALICO_VERSION, CRD_VERSION
+from felixlite.model.kinds import KINDS
 
 METADATA_ANNOTATION = "projectcalico.org/metadata"
 TOUCHED = "felixlite.io/touched"  # makes a write that changes nothing a new revision

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from felixlite.errors import FelixliteError, Misconfigured
-from felixlite.model.kinds import CALICO_VERSION, CRD_VERSION
+from felixlite.model.kind import CALICO_VERSION, CRD_VERSION
 from felixlite.yamltext import values
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

@@ -20,7 +20,8 @@ from felixlite.datastore.kubeconfig import KubernetesAddress
 from felixlite.datastore.layout import NoPlace
 from felixlite.datastore.store import Document, Entry, Key, Listing, Write, in_order, metadata
 from felixlite.errors import AlreadyExists, Compacted, Conflict, NotFound, StoreError
-from felixlite.model.kinds import CALICO_VERSION, CRD_GROUP, CRD_VERSION, KINDS
+from felixlite.model.kind import CALICO_VERSION, CRD_GROUP, CRD_VERSION
+from felixlite.model.kinds import KINDS
 
 PAGE = 500  # objects a request
 ATTEMPTS = 10  # lost to others who write the same Node or Pod

@@ -21,7 +21,8 @@ from felixlite.datastore.documents import frame, framed
 from felixlite.datastore.names import affinity_name, affinity_parts, block_cidr, block_name, cidr_text
 from felixlite.datastore.store import Document, Key
 from felixlite.errors import StoreError
-from felixlite.model.kinds import BROUGHT_ALONG, KINDS
+from felixlite.model.kinds import KINDS
+from felixlite.model.kuberneteskinds import BROUGHT_ALONG
 
 RESOURCES = "/calico/resources/v3/projectcalico.org/"
 ALONG = "/calico/felixlite/"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha1
 from typing import Any
 
-from felixlite.model.kinds import CALICO_VERSION
+from felixlite.model.kind import CALICO_VERSION
 
 Document = dict[str, Any]
 Given = Mapping[str, Any]

@@ -11,6 +11,7 @@ from typing import Any
 
 from felixlite.errors import Problem, Rejected
 from felixlite.model import kinds
+from felixlite.model.kind import Kind
 from felixlite.model.resource import Resource, canonical, identified, title_of
 from felixlite.model.shape import Model, Stranger, join, read, strangers
 
@@ -60,22 +61,22 @@ def warnings(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def unknown_fields(kind: kinds.Kind, document: Mapping[str, Any]) -> list[Stranger]:
+def unknown_fields(kind: Kind, document: Mapping[str, Any]) -> list[Stranger]:
     return strangers(model_of(kind), document)
 
 
 @cache
-def model_of(kind: kinds.Kind) -> type[Resource]:
+def model_of(kind: Kind) -> type[Resource]:
     module, _, name = kind.model.partition(":")
     found: type[Resource] = getattr(import_module(f"felixlite.model.{module}"), name)
     return found
 
 
-def models() -> Iterator[tuple[kinds.Kind, type[Model]]]:
+def models() -> Iterator[tuple[Kind, type[Model]]]:
     return ((kind, model_of(kind)) for kind in kinds.KINDS.values())
 
 
-def _place(kind: kinds.Kind, document: Mapping[str, Any], title: str) -> Iterator[Problem]:
+def _place(kind: Kind, document: Mapping[str, Any], title: str) -> Iterator[Problem]:
     metadata = document.get("metadata")
     namespace = metadata.get("namespace") if isinstance(metadata, Mapping) else None
     if namespace and not kind.namespaced:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from felixlite.errors import Problem, Rejected
 from felixlite.model import kinds, scalars
+from felixlite.model.kind import CALICO_VERSION, CRD_VERSION, Kind
 from felixlite.model.shape import Fault, Model, rule
 
 METADATA_ANNOTATION = "projectcalico.org/metadata"
@@ -103,7 +104,7 @@ def default(spec: dict[str, Any], **values: Any) -> None:
 # -- the two spellings
 
 
-def identified(document: object) -> kinds.Kind:
+def identified(document: object) -> Kind:
     """The kind of a document, or Rejected."""
     if not isinstance(document, Mapping):
         raise Rejected([Problem("document", "", "", document, "must be a mapping with apiVersion, kind and metadata")])
@@ -138,10 +139,10 @@ def title_of(document: Mapping[str, Any]) -> str:
 def canonical(document: Mapping[str, Any]) -> dict[str, Any]:
     """The v3 form, without nulls, which mean 'absent'; the document itself stays as it is."""
     fresh: dict[str, Any] = _without_nulls(dict(document))
-    if document.get("apiVersion") != kinds.CRD_VERSION:
+    if document.get("apiVersion") != CRD_VERSION:
         return fresh
     kind = identified(document)
-    fresh |= {"apiVersion": kinds.CALICO_VERSION, "kind": kind.name}
+    fresh |= {"apiVersion": CALICO_VERSION, "kind": kind.name}
     metadata = fresh.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(annotations := metadata.get("annotations"), dict):
         return fresh
@@ -162,7 +163,7 @@ def as_crd(document: Mapping[str, Any]) -> dict[str, Any]:
     ours = {name: metadata.pop(name) for name in ("labels", "annotations") if metadata.get(name)}
     if ours:
         metadata["annotations"] = {METADATA_ANNOTATION: json.dumps(ours, sort_keys=True)}
-    return {**document, "apiVersion": kinds.CRD_VERSION, "kind": kind.crd[0], "metadata": metadata}
+    return {**document, "apiVersion": CRD_VERSION, "kind": kind.crd[0], "metadata": metadata}
 
 
 def _without_nulls(value: Any) -> Any:

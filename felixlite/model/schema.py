@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from felixlite.model import kinds
 from felixlite.model.crossrules import EXCLUSIVE, IMMUTABLE
-from felixlite.model.kinds import Kind
+from felixlite.model.kind import CRD_GROUP, Kind, Printer
 from felixlite.model.parse import FREE_FORM, model_of
 
 Schema = dict[str, Any]
@@ -66,9 +66,9 @@ def custom_resource(kind: Kind) -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{kinds.CRD_GROUP}"},
+        "metadata": {"name": f"{plural}.{CRD_GROUP}"},
         "spec": {
-            "group": kinds.CRD_GROUP,
+            "group": CRD_GROUP,
             "names": {
                 "kind": name,
                 "listKind": f"{name}List",
@@ -107,7 +107,7 @@ def _without_defaults(schema: Schema, *, all_of_them: bool) -> None:
         _without_defaults(below, all_of_them=all_of_them)
 
 
-def _column(printer: kinds.Printer) -> Schema:
+def _column(printer: Printer) -> Schema:
     found = {"name": printer.title, "type": printer.type, "jsonPath": printer.path}
     return {**found, "priority": printer.priority} if printer.priority else found
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from felixlite.datastore.store import Document, Key
 from felixlite.kernel.namespaces import visiting
-from felixlite.model.kinds import CALICO_VERSION
+from felixlite.model.kind import CALICO_VERSION
 from tests.support.agent import RunningAgent, end_tunnel_processes
 from tests.support.apiserver import ApiServer, apiserver
 from tests.support.netns import Namespace, namespace

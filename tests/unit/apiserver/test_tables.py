@@ -81,7 +81,8 @@ def test_ports_of_a_service(given: object, shown: str) -> None:
 def test_what_nobody_here_reads_has_a_place_in_the_store() -> None:
     from felixlite.apiserver.catalogue import everything
     from felixlite.apiserver.running import FLEETING
-    from felixlite.model.kinds import BROUGHT_ALONG, KINDS
+    from felixlite.model.kinds import KINDS
+    from felixlite.model.kuberneteskinds import BROUGHT_ALONG
 
     others = {served.stored: served.namespaced for served in everything() if served.stored not in KINDS}
     assert {kind: namespaced for kind, namespaced in others.items() if kind not in FLEETING} == BROUGHT_ALONG

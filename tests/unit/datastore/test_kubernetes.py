@@ -15,7 +15,7 @@ from felixlite.datastore.kubeconfig import KubernetesAddress
 from felixlite.datastore.layout import NoPlace
 from felixlite.datastore.store import Key
 from felixlite.errors import Misconfigured
-from felixlite.model.kinds import CALICO_VERSION, CRD_VERSION
+from felixlite.model.kind import CALICO_VERSION, CRD_VERSION
 
 LINES = [b'{"a":1}', b'{"b":"' + b"x" * 300 + b'"}', b'{"c":3}']
 

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from felixlite.datastore.layout import NoPlace, document_of, key_of, path_of, prefixes, stored
 from felixlite.datastore.names import affinity_name, block_name
 from felixlite.datastore.store import Key
-from felixlite.model.kinds import BROUGHT_ALONG, KINDS
+from felixlite.model.kinds import KINDS
+from felixlite.model.kuberneteskinds import BROUGHT_ALONG
 from tests.unit.datastore.test_names import cidrs, nodes
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)

@@ -1,4 +1,5 @@
 from felixlite.model import kinds
+from felixlite.model.kind import CRD_GROUP, at
 
 
 def test_a_kind_is_found_by_every_name_it_has() -> None:
@@ -44,11 +45,11 @@ def test_an_unknown_kind_is_nothing() -> None:
 
 def test_a_column_takes_the_first_alternative_that_is_there() -> None:
     document = {"spec": {"node": "", "nodeSelector": "all()"}}
-    assert kinds.at(document, "spec.node|spec.nodeSelector") == "all()"
-    assert kinds.at(document, "spec.bgp.asNumber") is None
+    assert at(document, "spec.node|spec.nodeSelector") == "all()"
+    assert at(document, "spec.bgp.asNumber") is None
 
 
 def test_a_plural_is_looked_up_in_its_group() -> None:
     assert kinds.in_plural("networkpolicies", "networking.k8s.io") is kinds.KINDS["KubernetesNetworkPolicy"]
-    assert kinds.in_plural("ipamconfigs", kinds.CRD_GROUP) is kinds.KINDS["IPAMConfiguration"]
+    assert kinds.in_plural("ipamconfigs", CRD_GROUP) is kinds.KINDS["IPAMConfiguration"]
     assert kinds.in_plural("pods", "") is kinds.KINDS["Pod"]

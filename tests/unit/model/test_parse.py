@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from felixlite.errors import Rejected
 from felixlite.model import kinds
+from felixlite.model.kind import Kind
 from felixlite.model.parse import completed, model_of, parse, warnings
 from felixlite.model.resource import METADATA_ANNOTATION, Resource, as_crd, canonical
 from tests.unit.model.examples import documents
@@ -173,7 +174,7 @@ def test_a_namespaced_kind_needs_a_namespace() -> None:
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS.values(), ids=lambda kind: kind.name)
-def test_every_kind_has_a_schema_with_words_about_it(kind: kinds.Kind) -> None:
+def test_every_kind_has_a_schema_with_words_about_it(kind: Kind) -> None:
     schema = model_of(kind).model_json_schema()
     assert schema["description"] != Resource.__doc__
     assert "metadata" in schema["properties"]

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from felixlite.model import kinds
+from felixlite.model.kind import Kind
 from felixlite.model.parse import completed
 from felixlite.model.schema import custom_resource, place, places, structural
 from tests.unit.model.examples import documents
@@ -21,7 +22,7 @@ def every(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS.values(), ids=lambda kind: kind.name)
-def test_a_schema_is_structural(kind: kinds.Kind) -> None:
+def test_a_schema_is_structural(kind: Kind) -> None:
     for path, schema in every(structural(kind)):
         assert not {"$ref", "$defs", "title", "allOf", "oneOf", "not"} & schema.keys(), path
         free = "x-kubernetes-preserve-unknown-fields" in schema or "x-kubernetes-int-or-string" in schema
@@ -54,7 +55,7 @@ def misfits(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CALICO if kind.name in documents()], ids=lambda kind: kind.name)
-def test_what_is_written_fits_its_schema(kind: kinds.Kind) -> None:
+def test_what_is_written_fits_its_schema(kind: Kind) -> None:
     # a null in a list (IPAMBlock's allocations) has no place in a structural schema's `type: integer`
     document = completed(documents()[kind.name])
     found = [one for one in misfits(structural(kind), document) if "None is no integer" not in one]
@@ -62,7 +63,7 @@ def test_what_is_written_fits_its_schema(kind: kinds.Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS.values(), ids=lambda kind: kind.name)
-def test_a_default_is_of_its_type(kind: kinds.Kind) -> None:
+def test_a_default_is_of_its_type(kind: Kind) -> None:
     for path, schema in every(structural(kind)):
         if "default" in schema:
             assert not list(misfits(schema, schema["default"], path))
@@ -99,6 +100,6 @@ def test_a_place_is_found_by_its_path_with_and_without_brackets() -> None:
 
 
 @pytest.mark.parametrize("kind", CALICO, ids=lambda kind: kind.name)
-def test_every_field_of_a_spec_is_described(kind: kinds.Kind) -> None:
+def test_every_field_of_a_spec_is_described(kind: Kind) -> None:
     top = [one for one in places(structural(kind)) if one.path.startswith("spec.") and one.path.count(".") == 1]
     assert not [one.path for one in top if not one.description]
