@@ -17,7 +17,8 @@ from felixlite.policy import ipset, iptables, xtables
 from felixlite.policy.choice import Backend
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.rows import ANYWHERE, Key, Match, PolicyChain, Rule, Side, chained
-from felixlite.reconcile import Reconciler, merged
+from felixlite.reconcile import Reconciler
+from felixlite.tables import merged
 from tests.support.policylab import PolicyLab
 from tests.support.policyworld import B_TO_A, C_TO_A, FROM_B, WORLD, A, Agent, B, C, enforces, udp
 from tests.unit.policy.world import entity, inputs, policy, rule
