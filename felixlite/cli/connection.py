@@ -47,7 +47,7 @@ def connection(
 ) -> None:
     """May SOURCE talk to DESTINATION, and why? Each is an address, [NAMESPACE/]POD, a node or a network set.
 
-    With an agent on this machine, also how often each rule has matched. -f shows how it would be after a change,
+    With an agent on this machine, also how often each rule has matched and which route leads there. -f shows how it would be after a change,
     touching nothing. Exit code 0: allowed, 1: denied, 2: error.
 
     \b
@@ -95,11 +95,13 @@ def _explained(
         )
     found = explained(inputs, _packet(start, end, *given))
     found = {**found, "tunnel": _tunnel(inputs, found)}
-    if not changed and (run_dir / "agent.sock").exists():  # what has been counted belongs to the policies as they are
+    agent = run_dir / "agent.sock"
+    if not changed and agent.exists():  # what it knows belongs to things as they are
         try:
-            found = counted(found, control.ask(run_dir / "agent.sock", "hits", family=start.version))
+            found = counted(found, control.ask(agent, "hits", family=start.version))
+            found = {**found, "route": control.ask(agent, "why", key=str(end))}
         except Unreachable as error:
-            session.warn(f"without counters: {error}")
+            session.warn(f"without counters and route: {error}")
     return found
 
 

@@ -168,8 +168,8 @@ def flush_rules(lab: Lab) -> Kept:
     kept = {"rules": rules(n1), "rounds": lab.status("n1")["rounds"]}
     shell(n1, "nft", "flush", "ruleset")
     for table in ("raw", "mangle", "nat", "filter") if "legacy" in kept["rules"] else ():
-        shell(n1, "iptables-legacy", "-t", table, "-F")
-        shell(n1, "iptables-legacy", "-t", table, "-X")
+        for action in ("-F", "-X"):
+            shell(n1, "iptables-legacy", "-w", "60", "-t", table, action)
     return kept
 
 
@@ -183,7 +183,7 @@ def rules(machine: Machine) -> str:
 
 def legacy_chains(machine: Machine) -> Iterable[str]:
     saved = world.run(["iptables-legacy-save"], namespace=machine.namespace, check=False)
-    return [f"legacy {line.split()[0]}" for line in saved.splitlines() if line.startswith(":cali")]
+    return [f"legacy {line.split()[0]}" for line in saved.splitlines() if line.startswith(":fl-")]
 
 
 def rules_are_back(lab: Lab, kept: Kept) -> bool:

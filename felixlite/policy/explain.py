@@ -141,6 +141,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"nat          {found['nat']}"
     if found.get("tunnel"):
         yield f"tunnel       {found['tunnel']}"
+    if found.get("route"):
+        yield f"route        {found['route'][-1]}"
     if found["way"]:
         yield "looked at"
     for step in found["way"]:

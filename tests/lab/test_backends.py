@@ -9,7 +9,7 @@ from tests.support.backends import BACKENDS, moved, rules
 
 FLUSHES = {
     "nftables": "nft flush table ip felixlite",
-    "legacy": "iptables-legacy -F",
+    "legacy": "iptables-legacy -w 60 -F",
     "nft": "iptables-nft -F",
 }
 

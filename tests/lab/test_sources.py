@@ -21,12 +21,13 @@ DOCKERS_RULE = ["-s", POOL, "!", "-o", "docker0", "-j", "MASQUERADE"]
 
 
 @contextmanager
-def docker(lab: Lab) -> Iterator[None]:
-    """Its default rule, for a bridge whose range is the pool, on every node."""
+def docker(lab: Lab, flavour: str = "nft") -> Iterator[None]:
+    """Its default rule, for a bridge whose range is the pool, on every node, in the iptables that the host uses."""
+    program = [f"iptables-{flavour}", *(["-w", "60"] if flavour == "legacy" else [])]
 
     def nat(action: str) -> None:
         for node in lab.topology.node_machines():
-            world.run(["iptables-nft", "-t", "nat", action, "POSTROUTING", *DOCKERS_RULE], namespace=node.namespace)
+            world.run([*program, "-t", "nat", action, "POSTROUTING", *DOCKERS_RULE], namespace=node.namespace)
 
     nat("-A")
     try:
@@ -36,12 +37,10 @@ def docker(lab: Lab) -> Iterator[None]:
 
 
 @pytest.fixture
-def kept(configurable: Lab) -> Iterator[Lab]:
-    try:
-        with docker(configurable):
-            yield configurable
-    finally:
-        switched(configurable, CROSS)
+def crossing(configurable: Lab) -> Iterator[Lab]:
+    """CrossSubnet before and afterwards."""
+    yield configurable
+    switched(configurable, CROSS)
 
 
 def warned(lab: Lab) -> bool:
@@ -49,14 +48,19 @@ def warned(lab: Lab) -> bool:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_pods_keep_their_addresses_in_every_mode_and_are_masqueraded_once_outside(kept: Lab, backend: str) -> None:
-    moved(kept, backend, keepPodAddresses=True)
-    for mode in [*RING, VXLAN_CROSS]:
-        switched(kept, mode)
-        world.wait_for(lambda: all(cell.is_right for cell in kept.ping(count=2)), f"the right sources in {mode}", 30.0)
-        with captured(kept) as wire:
-            kept.ping(count=2)
-        assert_sources(kept, wire, mode)
+def test_pods_keep_their_addresses_in_every_mode_and_are_masqueraded_once_outside(crossing: Lab, backend: str) -> None:
+    with docker(crossing, "legacy" if backend == "legacy" else "nft"):
+        moved(crossing, backend, keepPodAddresses=True)
+        for mode in [*RING, VXLAN_CROSS]:
+            switched(crossing, mode)
+            world.wait_for(lambda: are_right(crossing), f"the right sources in {mode}", 60.0)
+            with captured(crossing) as wire:
+                crossing.ping(count=2)
+            assert_sources(crossing, wire, mode)
+
+
+def are_right(lab: Lab) -> bool:
+    return all(cell.is_right for cell in lab.ping(count=2))
 
 
 Flows = set[tuple[str, str]]  # (source, destination) of the innermost headers of frames

@@ -24,6 +24,8 @@ from felixlite.lab.world import processes
 
 T = TypeVar("T")
 _numbers = count()
+# all namespaces of a machine share the xtables lock, and tests beside this one may hold it
+LOCKING = {f"{name}-legacy{what}" for name in ("iptables", "ip6tables") for what in ("", "-restore")}
 
 
 class Namespace:
@@ -43,6 +45,8 @@ class Namespace:
 
     def command(self, *argv: str, stdin: str | None = None) -> str:
         """Run a program inside and answer what it printed; AssertionError with its stderr when it fails."""
+        if argv[0] in LOCKING:
+            argv = (argv[0], "-w", "60", *argv[1:])
         done = subprocess.run(
             ["ip", "netns", "exec", self.name, *argv], input=stdin, capture_output=True, text=True, check=False
         )
