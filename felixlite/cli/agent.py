@@ -1,7 +1,6 @@
 """`felixlite agent`, and the commands that ask a running one: status, show, plan."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from felixlite import control
 from felixlite.addresses import Prefix
 from felixlite.cli.session import Session, file_options, store_option
 from felixlite.cluster import STATE_DIRECTORY
-from felixlite.errors import FelixliteError
 
 MODE = click.Choice(["Never", "Always", "CrossSubnet"])
 RUN_DIRECTORY = "/run/felixlite"
@@ -73,7 +71,7 @@ def agent(
     pool_vxlan: str,
     state_dir: Path,
     run_dir: Path,
-) -> None:
+) -> int:
     """Run this node's agent until it is told to stop.
 
     \b
@@ -89,7 +87,7 @@ def agent(
     if ip:
         flags["ipAutodetectionMethod"] = ip
     pool = FirstPool(_cidr(pool_cidr), pool_ipip, pool_vxlan)
-    sys.exit(run(Options(session.url, node_name, run_dir, state_dir, flags, pool, controllers)))
+    return run(Options(session.url, node_name, run_dir, state_dir, flags, pool, controllers))
 
 
 def _cidr(text: str) -> Prefix | None:
@@ -116,7 +114,7 @@ def _ask(directory: Path, name: str, **arguments: Any) -> Any:
 @click.option("--cluster", is_flag=True, help="All nodes, as the store knows them; needs no agent here.")
 @store_option
 @click.pass_obj
-def status(session: Session, run_dir: Path, output: str, cluster: bool) -> None:
+def status(session: Session, run_dir: Path, output: str, cluster: bool) -> int:
     """How this node is, on one screen. Exit code 0: all is well; 1: something is degraded; 2: no agent answers.
 
     \b
@@ -125,14 +123,11 @@ def status(session: Session, run_dir: Path, output: str, cluster: bool) -> None:
     felixlite status --cluster --store etcd://10.0.0.1:2379
     """
     if cluster:
-        sys.exit(_cluster_status(session, output))
-    try:
-        found = _ask(run_dir, "status")
-    except FelixliteError as error:
-        click.echo(f"felixlite: {error}", err=True)
-        sys.exit(2)
+        return _cluster_status(session, output)
+    session.error_code = 2
+    found = _ask(run_dir, "status")
     click.echo(json.dumps(found, indent=2) if output == "json" else "\n".join(_status_lines(found)))
-    sys.exit(0 if found["ready"] and not found["degraded"] else 1)
+    return 0 if found["ready"] and not found["degraded"] else 1
 
 
 def _cluster_status(session: Session, output: str) -> int:
@@ -221,7 +216,7 @@ def _short(value: Any) -> str:
 @click.pass_obj
 def plan(
     session: Session, filenames: tuple[str, ...], recursive: bool, run_dir: Path, output: str, cluster: bool
-) -> None:
+) -> int:
     """What a change would do on this node, in every table, touching nothing. Exit code 0: nothing, 1: changes, 2: error.
 
     \b
@@ -238,7 +233,7 @@ def plan(
         changes = _ask(run_dir, "what-if", documents=given)
         nothing = "nothing would change on this node"
         click.echo(json.dumps(changes, indent=2) if output == "json" else "\n".join(changes) or nothing)
-    click.get_current_context().exit(int(bool(changes)))
+    return int(bool(changes))
 
 
 def _cluster_plan(session: Session, given: list[dict[str, Any]], output: str) -> Sequence[Any]:

@@ -1,7 +1,6 @@
 """`felixlite explain SOURCE DESTINATION`: what becomes of a connection, and which rule says so. Reads the store; needs no agent, but asks one for what it counts."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def connection(
     filenames: tuple[str, ...],
     recursive: bool,
     run_dir: Path,
-) -> None:
+) -> int:
     """May SOURCE talk to DESTINATION, and why? Each is an address, [NAMESPACE/]POD, a node or a network set.
 
     With an agent on this machine, also how often each rule has matched and which route leads there. -f shows how it would be after a change,
@@ -54,17 +53,14 @@ def connection(
     felixlite explain web-0 backend/db-0 --port 5432
     felixlite explain web-0 8.8.8.8 --protocol UDP --port 53 -f policy.yaml
     """
-    try:
-        changed = [found.document for found in loaded(filenames, recursive=recursive)] if filenames else []
-        given = (protocol, port, source_port, icmp_type, icmp_code)
-        found = _explained(session, source, destination, given, changed, run_dir)
-    except (FelixliteError, OSError) as error:
-        click.echo(f"felixlite: {error}", err=True)
-        sys.exit(2)
+    session.error_code = 2
+    changed = [found.document for found in loaded(filenames, recursive=recursive)] if filenames else []
+    given = (protocol, port, source_port, icmp_type, icmp_code)
+    found = _explained(session, source, destination, given, changed, run_dir)
     from felixlite.policy.explain import lines
 
     click.echo(json.dumps(found, indent=2) if output == "json" else "\n".join(lines(found)))
-    sys.exit(0 if found["action"] == "Allow" else 1)
+    return 0 if found["action"] == "Allow" else 1
 
 
 def judged(session: Session, pairs: list[list[str]], protocol: str, port: int) -> list[dict[str, Any]]:
@@ -175,7 +171,7 @@ def _inputs(session: Session, changed: list[dict[str, Any]]) -> Any:
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def explain(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+def explain(ctx: click.Context, arguments: tuple[str, ...]) -> int:
     """What a kind and its fields mean (one argument), or what becomes of a connection (two).
 
     \b
@@ -189,7 +185,7 @@ def explain(ctx: click.Context, arguments: tuple[str, ...]) -> None:
         for each in (kind, connection):
             with click.Context(each, parent=ctx.parent, info_name="explain") as inner:
                 click.echo(each.get_help(inner) + "\n")
-        return
+        return 0
     chosen: click.Command = connection if two else kind
     with chosen.make_context("explain", list(arguments), parent=ctx.parent) as inner:
-        chosen.invoke(inner)
+        return chosen.invoke(inner) or 0

@@ -25,7 +25,7 @@ from felixlite.ways import Way
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 @store_option
 @click.pass_context
-def doctor(ctx: click.Context, output: str) -> None:
+def doctor(ctx: click.Context, output: str) -> int:
     """Look for what is wrong with this node, before an installation or after. Exit code 1: something is bad.
 
     Kernel features, sysctls, ports, rp_filter, iptables, the rules of others, NAT that pods would suffer from, clock, open
@@ -36,7 +36,7 @@ def doctor(ctx: click.Context, output: str) -> None:
     felixlite doctor mtu
     """
     if ctx.invoked_subcommand:
-        return
+        return 0
     found = [*examined(Machine()), store_reach(ctx.obj), *foreign_nat(ctx.obj)]
     if output == "json":
         click.echo(json.dumps([each._asdict() for each in found], indent=2))
@@ -45,7 +45,7 @@ def doctor(ctx: click.Context, output: str) -> None:
             click.echo(f"{each.verdict:<5} {each.check:<18} {each.what}")
             if each.fix:
                 click.echo(f"{'':<24} -> {each.fix}")
-    ctx.exit(int(any(each.verdict == BAD for each in found)))
+    return int(any(each.verdict == BAD for each in found))
 
 
 def store_reach(session: Session) -> Finding:
@@ -92,7 +92,7 @@ def _known(store: Store) -> Snapshot:
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Give up waiting after so many seconds.")
 @store_option
 @click.pass_obj
-def mtu(session: Session, timeout: float) -> None:
+def mtu(session: Session, timeout: float) -> int:
     """Whether packets as large as the links' MTU go from every node to every other, natively and through the tunnels.
 
     Every node's agent examines its own ways when it reads in the store that somebody asks. Exit code 1: a way does not
@@ -119,8 +119,7 @@ def mtu(session: Session, timeout: float) -> None:
         click.echo("\n" + explained(here, way))
     if silent := [name for name in nodes if name not in found]:
         raise FelixliteError(f"after {timeout:g} s nothing came from {', '.join(silent)}: is the agent there running?")
-    if failing:
-        click.get_current_context().exit(1)
+    return int(bool(failing))
 
 
 def gathered(store: Store, nodes: Collection[str], word: str, timeout: float) -> dict[str, list[Way]]:

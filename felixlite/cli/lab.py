@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from typing import Any, TextIO
 
 import click
@@ -77,11 +76,11 @@ def _said(ctx: click.Context, option: str) -> bool:
 
 @lab.command(short_help="Up, shown, switched under traffic, healed, down.")
 @lab_name
-def demo(name: str) -> None:
+def demo(name: str) -> int:
     """A lab of three nodes and a router: up, shown, switched under traffic, healed, down."""
     from felixlite.lab.demo import demo as run_demo
 
-    sys.exit(run_demo(Topology(name), click.echo))
+    return run_demo(Topology(name), click.echo)
 
 
 @lab.command()
@@ -96,7 +95,7 @@ def down(name: str) -> None:
 @lab_name
 @click.option("--count", default=3, show_default=True, help="Probes for each pair.")
 @click.option("--json", "as_json", is_flag=True)
-def ping(name: str, count: int, as_json: bool) -> None:
+def ping(name: str, count: int, as_json: bool) -> int:
     """All pairs: loss, round trip, and the source address that the receiver saw. Exit code: how many cells are wrong."""
     found = Lab.load(name)
     cells = found.ping(count)
@@ -114,7 +113,7 @@ def ping(name: str, count: int, as_json: bool) -> None:
         for each in told:
             click.echo(_line(each))
         click.echo(f"{len(cells) - len(wrong)} of {len(cells)} cells are right")
-    sys.exit(min(len(wrong), 125))
+    return min(len(wrong), 125)
 
 
 def _cell(cell: Cell, way: str, verdict: str, *, right: bool) -> dict[str, Any]:

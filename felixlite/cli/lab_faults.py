@@ -1,7 +1,6 @@
 """`felixlite lab break`, `fix` and `bench`: what becomes of a rack when something in it fails."""
 
 import json
-import sys
 
 import click
 
@@ -46,7 +45,7 @@ def fix(name: str) -> None:
 @lab_name
 @click.option("--json", "as_json", is_flag=True)
 @click.argument("scenarios", nargs=-1, type=click.Choice(list(FAULTS)), metavar="[SCENARIO]...")
-def bench(name: str, as_json: bool, scenarios: tuple[str, ...]) -> None:
+def bench(name: str, as_json: bool, scenarios: tuple[str, ...]) -> int:
     """Every fault (or those named), one after the other: broken, noticed, mended. Exit code: how many did not heal.
 
     \b
@@ -66,4 +65,4 @@ def bench(name: str, as_json: bool, scenarios: tuple[str, ...]) -> None:
     if as_json:
         fields = ("fault", "detected", "healed", "sent", "lost")
         click.echo(json.dumps([{name: getattr(each, name) for name in fields} for each in outcomes], indent=2))
-    sys.exit(len(failures))
+    return len(failures)

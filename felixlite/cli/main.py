@@ -1,7 +1,8 @@
 """The command `felixlite`: a table of commands, each imported only when it is the one that runs.
 
 `felixlite --help` imports click and nothing of ours beyond this file, which keeps it under 150 ms.  Errors that are
-meant for a user become one line each on stderr and an exit code; nobody sees a traceback.
+meant for a user become one line each on stderr and an exit code; nobody sees a traceback.  A command returns its exit
+code, or nothing for 0; errors end with `session.error_code` where 1 means something else.
 """
 
 import os
