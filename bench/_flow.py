@@ -1,7 +1,8 @@
 """Datagrams from one pod to another, a thousand a second on a flow that is old and a thousand on flows that are new.
 
     python -m bench._flow receive 10.65.0.1                # until its input ends; prints how many of each have come
-    python -m bench._flow send 10.65.0.2 10.65.0.1         # until its input ends; prints how many of each it has sent
+    python -m bench._flow send 10.65.0.2 10.65.0.1         # until its input ends; prints how many of each it has sent,
+                                                           # and meanwhile a line for every hundred
 
 Processes of their own: what is measured must not wait for who measures.
 """
@@ -24,9 +25,11 @@ def receive(own: str) -> str:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         listening.bind((own, PORT))
         print("listening", flush=True)
-        while not ended.is_set():
+        while True:
             if select.select([listening], [], [], 0.05)[0]:
                 found.add(listening.recv(64))
+            elif ended.is_set():  # and what was under way is read
+                break
     old = sum(number.startswith(b"o") for number in found)
     return f"{old} {len(found) - old}"
 
@@ -43,6 +46,8 @@ def send(own: str, target: str) -> str:
                 new.bind((own, 10_000 + number % 50_000))
                 new.sendto(b"n%d" % number, (target, PORT))
             number += 1
+            if number % 100 == 0:
+                print(number, flush=True)
             time.sleep(max(0.0, begin + number / RATE - time.monotonic()))
     return f"{number} {number}"
 

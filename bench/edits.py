@@ -24,6 +24,7 @@ from bench.apiserver import served
 from felixlite.datastore import connect
 from felixlite.datastore.store import Changed
 from felixlite.kernel.namespaces import visiting
+from felixlite.lab import world
 from felixlite.lab.lab import Lab
 from felixlite.lab.topology import Topology
 from tests.support.apiserver import Kubectl
@@ -32,6 +33,7 @@ NODES = 10
 POOL = "default-ipv4-ippool"
 NEW_ROUTE, DESTINATION, LINK, ROUTE_MESSAGES = 24, 1, 4, 0x40  # rtnetlink(7)
 PATIENCE = 30.0
+QUIET = 0.5  # seconds
 
 
 @contextmanager
@@ -103,12 +105,29 @@ def main() -> list[dict[str, Any]]:
 
 def measured(lab: Lab, kubectl: Kubectl, count: int) -> list[float]:
     kubectl("patch", "ippool", POOL, "--type", "merge", "-p", '{"spec":{"ipipMode":"Always"}}')
-    time.sleep(3.0)  # pods, tunnel addresses, sessions: what follows from the start is over
+    wait_until_quiet(lab, "tunl0")
     ears = [Ears(machine.namespace) for machine in lab.topology.node_machines()]
     with told(lab.store_url) as edits:
         return [
             edit(kubectl, ears, edits, *(("CrossSubnet", "eth0"), ("Always", "tunl0"))[n % 2]) for n in range(count)
         ]
+
+
+def wait_until_quiet(lab: Lab, link: str) -> None:
+    """Every node goes to all others by this link, and none has done anything for a while: what follows from the start
+    (pods, tunnel addresses, sessions) is over."""
+    machines = lab.topology.node_machines()
+    before: list[int] = []
+
+    def is_quiet() -> bool:
+        last, before[:] = before[:], [lab.status(m.name)["last_round"]["number"] for m in machines]
+        return last == before and all(ways(m.namespace, link) >= NODES - 1 for m in machines)
+
+    world.wait_for(is_quiet, "what follows from the start", PATIENCE, every=QUIET)
+
+
+def ways(namespace: str, link: str) -> int:
+    return len(world.run(["ip", "route", "show", "proto", "80", "dev", link], namespace=namespace).splitlines())
 
 
 def edit(kubectl: Kubectl, ears: list[Ears], edits: "SimpleQueue[float]", mode: str, link: str) -> float:

@@ -57,7 +57,7 @@ def restart(backend: Backend) -> list[Line]:
         with pipe(server, *run, "receive", address(SERVER)) as receiver:
             hear(receiver)
             with pipe(client, *run, "send", address(CLIENT), address(SERVER)) as sender:
-                time.sleep(1.0)
+                flows(sender, 1000)
                 again = Node(here.space, backend)
                 start = time.perf_counter()
                 with collector.paused():
@@ -65,9 +65,8 @@ def restart(backend: Backend) -> list[Line]:
                     outcome = here.space.run(again.reconciler.converge, plan, start, may_delete=True)["policy/4"]
                 seconds = time.perf_counter() - start
                 assert (outcome.written, outcome.removed, outcome.failures) == (0, 0, {})
-                time.sleep(1.0)
+                flows(sender, 1000)
                 sent = ended(sender)
-            time.sleep(0.5)
             came = ended(receiver)
     what = f"{backend}: restart with 250 endpoints, 1,000 policies"
     return [
@@ -93,6 +92,13 @@ def hear(process: "subprocess.Popen[str]") -> None:
     assert process.stdout
     while "listening" not in (said := process.stdout.readline()):
         assert said, f"{process.args} ended"
+
+
+def flows(sender: "subprocess.Popen[str]", count: int) -> None:
+    """Wait until so many more of each have been sent."""
+    assert sender.stdout
+    for _ in range(count // 100):
+        assert sender.stdout.readline(), f"{sender.args} ended"
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, int]:

@@ -16,12 +16,12 @@ from felixlite.datastore import connect
 from felixlite.datastore.store import Key
 from felixlite.lab import world
 from felixlite.lab.lab import Lab
-from felixlite.lab.topology import Topology
+from felixlite.lab.topology import Machine, Topology
 from felixlite.lab.traffic import Traffic
 from felixlite.lab.world import within
 
 RATE = 1000.0
-SETTLED = 0.5  # seconds in each mode, once n1 has moved
+IN_EACH = 500  # datagrams of every pair in each mode, once all nodes have moved
 SLOW = 5.0
 RING = [("Always", "Never"), ("CrossSubnet", "Never"), ("Never", "Never"), ("Never", "Always")]
 
@@ -64,16 +64,31 @@ def switches(lab: Lab, count: int, meanwhile: Callable[[Lab], None]) -> Traffic:
             edit(lab, *RING[number % len(RING)])
             meanwhile(lab)
             world.wait_for(lambda number=number: has_moved(lab, *RING[number % len(RING)]), "the switch", 60.0)
-            time.sleep(SETTLED)
+            enough = flowing.rounds + IN_EACH
+            world.wait_for(lambda enough=enough: flowing.rounds >= enough, "the traffic", 60.0)
     return flowing
 
 
 def has_moved(lab: Lab, ipip: str, vxlan: str) -> bool:
-    """From n1 to n2, which is on the other subnet."""
-    (pod,) = [pod for pod in lab.pods() if pod.node == "n2"]
-    told = world.run(["ip", "-j", "route", "get", pod.address], namespace=lab.machine("n1").namespace)
-    through = "vxlan.calico" if vxlan == "Always" else "eth0" if ipip == "Never" else "tunl0"
-    return bool(json.loads(told)[0]["dev"] == through)
+    """From every node to the pods of every other."""
+    nodes = {machine.name: machine for machine in lab.topology.node_machines()}
+    return all(
+        way(nodes[here].namespace, pod.address) == link(nodes[here], nodes[pod.node], ipip, vxlan)
+        for pod in lab.pods()
+        for here in nodes
+        if here != pod.node
+    )
+
+
+def way(namespace: str, address: str) -> str:
+    (told,) = json.loads(world.run(["ip", "-j", "route", "get", address], namespace=namespace))
+    return str(told["dev"])
+
+
+def link(here: Machine, there: Machine, ipip: str, vxlan: str) -> str:
+    if here.ports[0].address.network == there.ports[0].address.network and "CrossSubnet" in (ipip, vxlan):
+        return "eth0"
+    return "vxlan.calico" if vxlan != "Never" else "tunl0" if ipip != "Never" else "eth0"
 
 
 def rows(name: str, flowing: Traffic) -> list[dict[str, Any]]:

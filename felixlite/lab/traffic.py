@@ -35,6 +35,7 @@ class Traffic:
         as many as the machine makes."""
         self.pairs = [(a, b) for a in places for b in places if a != b]
         self.sent = 0
+        self.rounds = 0  # datagrams of every pair so far
         self.seconds = 0.0
         self.missing: list[Missing] = []
         self.broken: list[str] = []
@@ -77,6 +78,7 @@ class Traffic:
             prober.round()
             held.speak()
             self._flows.set()
+            self.rounds += 1
             due += self._interval  # a delay is caught up with
             prober.turn(_PAUSE)
             while (left := due - time.monotonic()) > 0:
