@@ -371,6 +371,8 @@ class Agent:
         self.reports.stop()
         self.source.stop()
         self.events.stop()
+        self.policy_events.stop()
+        self.legacy_events.stop()
         self.speaker.stop()
         self.control.close()
         self.store.close()

@@ -8,6 +8,7 @@ A Ruleset talks to the network namespace in which it is made.
 """
 
 import ctypes
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ctypes import c_char_p, c_int, c_uint, c_void_p
 
@@ -47,6 +48,9 @@ class Ruleset:
         library.nft_run_cmd_from_buffer.argtypes = [c_void_p, c_char_p]
         library.nft_run_cmd_from_buffer.restype = c_int
         self._context = library.nft_ctx_new(0)
+        # two sockets and megabytes of what was listed: they go with the last who holds this, at the latest
+        self.close = weakref.finalize(self, library.nft_ctx_free, self._context)
+        self.close.atexit = False
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
         library.nft_ctx_output_set_flags(self._context, _NUMERIC_PROTOCOL | (0 if counters else _STATELESS))
@@ -63,10 +67,6 @@ class Ruleset:
         if failed:
             raise Refused(errors.decode(errors="replace").strip() or "libnftables refused without a word")
         return str(output.decode())
-
-    def close(self) -> None:
-        self._library.nft_ctx_free(self._context)
-        self._context = None
 
 
 def read_counts(family: int) -> Counts:

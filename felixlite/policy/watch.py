@@ -7,9 +7,10 @@ that we started).  Legacy iptables tells nobody; there the size of a table is lo
 
 import errno
 import os
+import select
 import socket
 import struct
-import time
+import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -34,11 +35,16 @@ class NftablesEvents:
     def __init__(self, touched: Callable[[str], None]) -> None:
         self._touched = touched
         self._socket = _listening()
+        self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._unread: list[bytes] = []  # of this transaction: whose it is comes at its end, and mostly it is ours
         self._changed: set[int] = set()  # families whose table this transaction has touched so far
 
     def run(self) -> None:
+        """Until stop()."""
         while self._socket:
+            ready, _, _ = select.select([self._socket.fileno(), self._wake], [], [])
+            if self._wake in ready:
+                return
             try:
                 data = self._socket.recv(1 << 16)
             except OSError as error:
@@ -72,9 +78,15 @@ class NftablesEvents:
         for family in sorted(families):
             self._touched(table_name(family))
 
+    def stop(self) -> None:
+        os.write(self._waker, b"x")
+
     def close(self) -> None:
+        """After the thread has ended."""
         if self._socket:
             self._socket.close()
+        os.close(self._wake)
+        os.close(self._waker)
 
 
 def _author(data: bytes) -> int | None:
@@ -111,11 +123,15 @@ class LegacyEvents:
         self._touched = touched
         self._tables = tables
         self._strange: dict[str, Sizes] = {}  # seen once; our own write may not have been noted yet
+        self._stopped = threading.Event()
 
     def run(self) -> None:
-        while True:
-            time.sleep(PAUSE)
+        """Until stop()."""
+        while not self._stopped.wait(PAUSE):
             self.look()
+
+    def stop(self) -> None:
+        self._stopped.set()
 
     def look(self) -> None:
         for table in self._tables:

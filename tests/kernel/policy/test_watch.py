@@ -1,6 +1,7 @@
 """The agent hears of others who touch its rules, on every backend, and not of itself."""
 
 import threading
+from contextlib import ExitStack
 from queue import Empty, Queue
 
 import pytest
@@ -10,17 +11,25 @@ from felixlite.policy.nftables import NftablesTable
 from felixlite.policy.plan import Planner
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
 from felixlite.tables import merged
-from tests.support.netns import namespace
+from tests.support.netns import Namespace, namespace
 from tests.unit.policy.world import inputs, pod
 
 ROWS = merged(Planner()(inputs([pod("a", "10.65.0.1")])).tables["policy/4"])
 
 
+def listening(node: Namespace, heard: Queue[str], closing: ExitStack) -> None:
+    events = node.run(NftablesEvents, heard.put)
+    closing.callback(events.close)
+    thread = threading.Thread(target=events.run)
+    closing.callback(thread.join)
+    closing.callback(events.stop)
+    thread.start()
+
+
 def test_only_what_others_do_to_our_table_is_heard() -> None:
-    with namespace("fp") as node:
+    with namespace("fp") as node, ExitStack() as closing:
         heard: Queue[str] = Queue()
-        events = node.run(NftablesEvents, heard.put)
-        threading.Thread(target=events.run, daemon=True).start()
+        listening(node, heard, closing)
         table = node.run(NftablesTable, 4)
         table.read()
         assert not table.upsert(ROWS)
@@ -39,10 +48,9 @@ BY_OTHERS = ["-F fl-deny", "-I FORWARD 1 -s 192.0.2.77 -j ACCEPT", "-F"]
 
 @pytest.mark.parametrize("change", BY_OTHERS)
 def test_what_others_do_to_our_chains_in_the_nft_flavour_is_heard(change: str) -> None:
-    with namespace("fp") as node:
+    with namespace("fp") as node, ExitStack() as closing:
         heard: Queue[str] = Queue()
-        events = node.run(NftablesEvents, heard.put)
-        threading.Thread(target=events.run, daemon=True).start()
+        listening(node, heard, closing)
         table = PolicyTable(4, "nft")
         node.run(table.read)
         assert not node.run(table.upsert, ROWS)
