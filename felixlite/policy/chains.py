@@ -3,10 +3,10 @@
 Only what a local workload needs is here: plan.py says which policies are active, members.py fills the sets.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 from felixlite.model.policy import Action, Direction, Policy, PolicyRule, Profile
 from felixlite.policy import rows
@@ -23,7 +23,7 @@ class _Rendered:
     """The chains of an active policy, and the sets that they hold on to."""
 
     policy: Policy | Profile
-    wanted: Iterable[Wanted]
+    wanted: Collection[Wanted]
     chains: dict[int, dict[Key, Chained]]
     steps: dict[Direction, PolicyStep]  # how endpoints ask it
 
@@ -62,12 +62,11 @@ class Chains:
     def __init__(self, members: Members) -> None:
         self.members = members
         self.rendered: dict[PolicyKey, _Rendered] = {}
-        self.users: dict[Wanted, set[PolicyKey]] = {}
         self.rows: dict[int, dict[Key, Row]] = {family: {} for family in FAMILIES}
 
     def renamed(self) -> set[PolicyKey]:
         """The policies that name a set which is called differently now."""
-        return {user for wanted in self.members.renamed() for user in self.users.get(wanted, ())}
+        return cast("set[PolicyKey]", self.members.renamed())
 
     def step(self, policy: Policy, direction: Direction) -> PolicyStep:
         """How an endpoint asks a policy that selects it."""
@@ -87,10 +86,10 @@ class Chains:
             if policy is not None:
                 self._render(key, policy, log, fresh)
         for key, old in before.items():
+            still = self.rendered[key].wanted if key in self.rendered else ()
             for wanted in old.wanted:
-                self.members.unwant(wanted)
-                if key not in self.rendered or wanted not in self.rendered[key].wanted:
-                    self.users[wanted].discard(key)
+                if wanted not in still:
+                    self.members.unwant(wanted, key)
         self.rows = fresh
 
     def _render(self, key: PolicyKey, policy: Policy | Profile, log: Log, fresh: dict[int, dict[Key, Row]]) -> None:
@@ -119,18 +118,14 @@ class Chains:
         wanted: _Names,
     ) -> Chained:
         def named(want: Wanted) -> str:
-            names = wanted.get(want)
-            if names is None:
-                names = wanted[want] = self.members.want(want)
-                self.users.setdefault(want, set()).add(key)
+            names = wanted[want] = self.members.want(want, key)
             return names[family]
 
         namespace = "" if isinstance(policy, Profile) else policy.namespace
         owner = f"Profile {policy.name}" if isinstance(policy, Profile) else str(policy)
         line = replace(log, prefix=_spelled_out(log.prefix, policy)) if "%" in log.prefix else log
-        rules = tuple(
-            rows.Rule(match, rule.action, line if rule.action is Action.LOG else None, number)
-            for number, rule in enumerate(policy.rules(direction))
-            for match in lowered(rule, namespace, family, named)
-        )
-        return rows.chained(rows.PolicyChain(f"{owner} {direction.value.lower()}", rules))
+        rules: list[rows.Rule] = []
+        for number, rule in enumerate(policy.rules(direction)):
+            for match in lowered(rule, namespace, family, named):
+                rules.append(rows.Rule(match, rule.action, line if rule.action is Action.LOG else None, number))
+        return rows.chained(rows.PolicyChain(f"{owner} {direction.lower()}", tuple(rules)))

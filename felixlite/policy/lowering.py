@@ -5,7 +5,7 @@ ports), and none when it can never match in the family.  Which set stands for a 
 `named` is asked for the name of every set that a match needs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from felixlite.addresses import Prefix
@@ -39,25 +39,26 @@ Wanted = Selected | Ported | Served
 Named = Callable[[Wanted], str]
 
 
-def lowered(rule: PolicyRule, namespace: str, family: int, named: Named) -> Iterator[Match]:
+def lowered(rule: PolicyRule, namespace: str, family: int, named: Named) -> list[Match]:
     """The matches of one rule; the packet matches the rule when it matches one of them."""
     if not possible(rule, family):
-        return
+        return []
     sources = sides(rule.source, namespace, family, named, source=True)
     destinations = sides(rule.destination, namespace, family, named, source=False)
     not_protocol = rule.not_protocol if rule.protocol is None else None
-    for source in sources:
-        for destination in destinations:
-            yield Match(rule.protocol, not_protocol, rule.icmp, rule.not_icmp, source, destination)
+    return [
+        Match(rule.protocol, not_protocol, rule.icmp, rule.not_icmp, source, destination)
+        for source in sources
+        for destination in destinations
+    ]
 
 
 def possible(rule: PolicyRule, family: int) -> bool:
     """False for a rule that no packet of the family can match."""
     if rule.family not in (None, family):
         return False
-    if rule.protocol == (ICMPV6 if family == 4 else ICMP):
-        return False
-    if rule.protocol is not None and rule.protocol == rule.not_protocol:
+    protocol = rule.protocol
+    if protocol is not None and protocol in (ICMPV6 if family == 4 else ICMP, rule.not_protocol):
         return False
     return _reachable(rule.source, family) and _reachable(rule.destination, family)
 
@@ -75,40 +76,44 @@ def of_family(nets: tuple[Prefix, ...], family: int) -> tuple[Prefix, ...]:
     return tuple(net for net in nets if net.family == family)
 
 
-def sides(entity: EntityRule, namespace: str, family: int, named: Named, *, source: bool) -> list[Side]:
+_ANYWHERE_ONLY = (ANYWHERE,)
+
+
+def sides(entity: EntityRule, namespace: str, family: int, named: Named, *, source: bool) -> Sequence[Side]:
     """The alternatives of one side."""
     if entity is ANYONE:
-        return [ANYWHERE]
+        return _ANYWHERE_ONLY
     selector = peers(entity, namespace)
     sets = (named(Selected(selector)),) if selector else ()
+    ports, names = _by_kind(entity.ports)
+    if not (names or entity.nets or entity.not_nets or entity.not_selector or entity.service or entity.not_ports):
+        return (Side((), (), sets, (), ports),)  # as most rules are
     port_sets: tuple[str, ...] = ()
     if entity.service:
         served = named(Served(entity.service, with_ports=not source))
         sets, port_sets = ((*sets, served), ()) if source else (sets, (served,))
     nets, not_nets = of_family(entity.nets, family), of_family(entity.not_nets, family)
     not_sets = (named(Selected(entity.not_selector)),) if entity.not_selector else ()
-    if not entity.ports and not entity.not_ports:
-        return [Side(nets, not_nets, sets, not_sets, port_sets=port_sets)]
-    numbers, names = _by_kind(entity.ports)
-    not_numbers, not_names = _by_kind(entity.not_ports)
-    scope = selector or ALL
-    with_names = [(numbers, port_sets)] if numbers or not names else []
+    not_ports, not_names = _by_kind(entity.not_ports)
+    not_port_sets = (named(Ported(selector or ALL, not_names)),) if not_names else ()
+    found = []
+    if ports or not names:
+        found.append(Side(nets, not_nets, sets, not_sets, ports, not_ports, port_sets, not_port_sets))
     if names:
-        with_names.append(((), (*port_sets, named(Ported(scope, names)))))
-    not_port_sets = (named(Ported(scope, not_names)),) if not_names else ()
-    return [
-        Side(nets, not_nets, sets, not_sets, ports, not_numbers, in_port_sets, not_port_sets)
-        for ports, in_port_sets in with_names
-    ]
+        named_ports = (*port_sets, named(Ported(selector or ALL, names)))
+        found.append(Side(nets, not_nets, sets, not_sets, (), not_ports, named_ports, not_port_sets))
+    return found
+
+
+_NO_PORTS: tuple[tuple[PortRange, ...], frozenset[str]] = ((), frozenset())
 
 
 def _by_kind(ports: tuple[Port, ...]) -> tuple[tuple[PortRange, ...], frozenset[str]]:
     """The numbered ones, and the names."""
     if not ports:
-        return (), frozenset()
+        return _NO_PORTS
     names = frozenset([port for port in ports if isinstance(port, str)])
-    numbers = tuple([port for port in ports if isinstance(port, PortRange)])
-    return numbers, names
+    return tuple([port for port in ports if isinstance(port, PortRange)]), names
 
 
 def tells_families_apart(rule: PolicyRule) -> bool:

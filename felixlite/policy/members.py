@@ -26,20 +26,27 @@ NOTHING: Carrier = ((), ())
 
 @dataclass(slots=True, eq=False)
 class _Live:
-    """One wanted set in one family."""
+    """One wanted set in one family. Its users and its names are shared with the other family's."""
 
     wanted: Wanted
     family: int
     identity: str  # the name without its first letter
-    users: int = 0
+    users: set[Hashable]  # who named it in his rules
+    names: dict[int, str]  # by family
     counts: dict[Member, int] = field(default_factory=dict)
     networks: int = 0  # members that are no single address
     key: Key | None = None  # of its row, when the rows were last asked for
-    name: str = ""
-    told: str = ""  # what the first policy that wanted it was told that it is called
+    told: str = ""  # what its users were told that it is called
 
     def __post_init__(self) -> None:
-        self.name = _LETTERS[self.kind] + self.identity
+        self._take_name()
+
+    def _take_name(self) -> None:
+        self.names[self.family] = _LETTERS[self.kind] + self.identity
+
+    @property
+    def name(self) -> str:
+        return self.names[self.family]
 
     @property
     def kind(self) -> SetKind:
@@ -77,7 +84,7 @@ class _Live:
         width = 32 if self.family == 4 else 128
         if found := sum([member[1] != width for member in members]):
             self.networks += change * found
-            self.name = _LETTERS[self.kind] + self.identity
+            self._take_name()
 
     def row(self) -> IpSet:
         members: Iterable[Member] = self.counts
@@ -167,30 +174,25 @@ class Members:
 
     # -- what is wanted
 
-    def want(self, wanted: Wanted) -> Mapping[int, str]:
-        """One more policy needs this set; what it is called in each family."""
-        families = self._live.get(wanted) or self._open(wanted)
-        names = {}
-        for family, live in families.items():
-            live.users += 1
-            live.told = live.told or live.name
-            names[family] = live.name
-        return names
+    def want(self, wanted: Wanted, user: Hashable) -> Mapping[int, str]:
+        """The user needs this set; what it is called in each family now."""
+        live = (self._live.get(wanted) or self._open(wanted))[4]
+        live.users.add(user)
+        return live.names
 
-    def renamed(self) -> set[Wanted]:
-        """The sets that are called otherwise than who wants them was told; they are told now."""
-        found: set[Wanted] = set()
+    def renamed(self) -> set[Hashable]:
+        """Who needs a set that is called otherwise than it was when this was last asked."""
+        found: set[Hashable] = set()
         for live in self._dirty:
             if live.users and live.told != live.name:
                 live.told = live.name
-                found.add(live.wanted)
+                found |= live.users
         return found
 
-    def unwant(self, wanted: Wanted) -> None:
-        families = self._live[wanted]
-        for live in families.values():
-            live.users -= 1
-        if not families[4].users:
+    def unwant(self, wanted: Wanted, user: Hashable) -> None:
+        users = self._live[wanted][4].users
+        users.discard(user)
+        if not users:
             self._close(wanted)
 
     def rows(self, family: int) -> Mapping[Key, IpSet]:
@@ -212,7 +214,8 @@ class Members:
 
     def _open(self, wanted: Wanted) -> dict[int, _Live]:
         identity = _identity(wanted)
-        families = self._live[wanted] = {family: _Live(wanted, family, identity) for family in FAMILIES}
+        users, names = set[Hashable](), dict[int, str]()
+        families = self._live[wanted] = {f: _Live(wanted, f, identity, users, names) for f in FAMILIES}
         if isinstance(wanted, Served):
             for live in families.values():
                 live.counts = dict.fromkeys(_of_service(self._services, wanted, live.family), 1)
@@ -222,6 +225,8 @@ class Members:
                 self._index.add(wanted.selector)
             sharing.append(wanted)
             self._apply(wanted, [self._carriers[item] for item in self._index.selected(wanted.selector)], joins=True)
+        for live in families.values():
+            live.told = live.name
         self._dirty.update(families.values())
         return families
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from felixlite.model.inside import Workload
 from felixlite.model.policy import BUILT_IN_TIERS, Direction, NetworkSet, Policy, Profile
+from felixlite.model.selector import Selector
 from felixlite.policy import rows
 from felixlite.policy.chains import Chains, chain_name
 from felixlite.policy.gates import dispatch, gates, may_spoof, own, read_by_gates
@@ -38,6 +39,9 @@ DISPATCH: Final = frozenset({rows.FROM_WORKLOADS, rows.TO_WORKLOADS})
 NOBODY: Final[
     Mapping[Key, Row]
 ] = {}  # where no workload has an address of the family nothing jumps to a policy's chains
+
+
+_Steps = dict[Direction, tuple[rows.TierStep, ...]]
 
 
 class _Dirty(NamedTuple):
@@ -168,13 +172,17 @@ class Planner:
         if not again and self.started:
             return
         touched: set[int] = set()
+        asked: dict[frozenset[Selector], _Steps] = {}  # under the same selectors the same policies are asked
         for key in again:
             touched |= self.endpoints[key][0] if key in self.endpoints else frozenset()
             workload = inputs.local_workloads.get(key)
             if workload and workload.interface:
-                policies = [inputs.policies[policy] for policy in self.targets.policies_of(key)]
-                families = frozenset(net.family for net in workload.addresses)
-                self.endpoints[key] = families, dict(self._endpoint(workload, policies, inputs))
+                selectors = self.targets.index.selectors_of(key)
+                steps = asked.get(selectors)
+                if steps is None:
+                    steps = asked[selectors] = self._steps(key, inputs)
+                families = frozenset([net.family for net in workload.addresses])
+                self.endpoints[key] = families, dict(self._endpoint(workload, steps, inputs))
                 touched |= families
             else:
                 self.endpoints.pop(key, None)
@@ -185,21 +193,29 @@ class Planner:
                     found.update(endpoint)
             self.endpoint_rows[family] = found
 
-    def _endpoint(self, workload: Workload, policies: list[Policy], inputs: Inputs) -> Iterator[tuple[Key, Row]]:
-        tiers = by_tier(policies, inputs.tiers)
+    def _steps(self, key: WorkloadKey, inputs: Inputs) -> _Steps:
+        """The policies that decide about a workload, in the order in which they are asked."""
+        tiers = by_tier([inputs.policies[policy] for policy in self.targets.policies_of(key)], inputs.tiers)
+        found: _Steps = {}
         for direction in Direction:
             steps = []
             for tier, ordered in tiers:
-                taken = tuple(self.chains.step(policy, direction) for policy in ordered if direction in policy.types)
-                if taken:
+                if taken := tuple([self.chains.step(p, direction) for p in ordered if direction in p.types]):
                     steps.append(rows.TierStep(tier.name, taken, tier.default_action))
+            found[direction] = tuple(steps)
+        return found
+
+    def _endpoint(self, workload: Workload, asked: _Steps, inputs: Inputs) -> Iterator[tuple[Key, Row]]:
+        for direction, steps in asked.items():
             profiles = tuple(
-                chain_name("profile", direction, ("Profile", "", name))
-                for name in profiles_of(workload)
-                if profile_named(name, inputs.profiles)
+                [
+                    chain_name("profile", direction, ("Profile", "", name))
+                    for name in profiles_of(workload)
+                    if profile_named(name, inputs.profiles)
+                ]
             )
             mac = workload.mac if direction is Direction.EGRESS and not may_spoof(workload, inputs) else None
-            body = rows.EndpointChain(workload.interface, direction, tuple(steps), profiles, mac)
+            body = rows.EndpointChain(workload.interface, direction, steps, profiles, mac)
             yield rows.endpoint_key(direction, workload.interface), rows.chained(body)
 
     def _put_the_rest(self, last: Inputs, inputs: Inputs, local: list[Changed]) -> None:

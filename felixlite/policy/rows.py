@@ -11,6 +11,7 @@ back whole and compare by their members.
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -194,12 +195,21 @@ class Chained:
 
 
 def chained(body: Body) -> Chained:
-    return Chained(digest(body), body)
+    return Chained(digest(_printed_policy(body) if isinstance(body, PolicyChain) else body), body)
 
 
 def digest(body: object) -> str:
     """What tells one body from another: 96 bits of its printed form."""
     return urlsafe_b64encode(blake2b(repr(body).encode(), digest_size=12).digest()).decode()
+
+
+def _printed_policy(chain: PolicyChain) -> list[str]:
+    """A node may have ten thousand rules, of a few hundred kinds: what was printed once is remembered."""
+    rules = [f"{number} {action} {log} {_printed(match)}" for match, action, log, number in chain.rules]
+    return [chain.owner, *rules]
+
+
+_printed = lru_cache(maxsize=8192)(digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def applies_to(policy: Policy) -> Selector:
     parts += [of_service_accounts(policy.service_account_selector)] if policy.service_account_selector else []
     if policy.selector.text != "all()" or not parts:
         parts.append(policy.selector)
-    return conjunction(parts)
+    return _all_of(tuple(parts))
 
 
 def peers(entity: EntityRule, namespace: str) -> Selector | None:
@@ -132,9 +132,11 @@ def peers(entity: EntityRule, namespace: str) -> Selector | None:
     In a namespaced policy anything that speaks of endpoints means those of its own namespace, unless it says otherwise;
     a rule of addresses only means any address.
     """
-    parts = []
     accounts = entity.service_accounts
     asks = entity.selector or entity.not_selector or accounts
+    if not asks and not entity.namespace_selector:
+        return None
+    parts = []
     if entity.namespace_selector:
         parts.append(of_namespaces(entity.namespace_selector))
     elif namespace and asks:
