@@ -126,6 +126,6 @@ class Chains:
         line = replace(log, prefix=_spelled_out(log.prefix, policy)) if "%" in log.prefix else log
         rules: list[rows.Rule] = []
         for number, rule in enumerate(policy.rules(direction)):
-            for match in lowered(rule, namespace, family, named):
-                rules.append(rows.Rule(match, rule.action, line if rule.action is Action.LOG else None, number))
+            action, logs = rule.action, line if rule.action is Action.LOG else None
+            rules += [rows.Rule(match, action, logs, number) for match in lowered(rule, namespace, family, named)]
         return rows.chained(rows.PolicyChain(f"{owner} {direction.lower()}", tuple(rules)))

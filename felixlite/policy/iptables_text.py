@@ -236,17 +236,8 @@ class Spelling:
 
     def rule(self, rule: rows.Rule) -> Sequence[str]:
         """The last of these acts; what is before it finds out whether the packet matches."""
-        match rule.action:
-            case Action.ALLOW:
-                return matched(rule.match, "-g fl-allow", self.family, self.marks)
-            case Action.PASS:
-                return matched(rule.match, "-g fl-pass", self.family, self.marks)
-            case Action.DENY:
-                return matched(rule.match, "-g fl-deny", self.family, self.marks)
-            case Action.LOG:
-                return matched(rule.match, _logged(rule.log or rows.Log()), self.family, self.marks)
-            case _:
-                assert_never(rule.action)
+        target = _TARGETS.get(rule.action) or _logged(rule.log or rows.Log())
+        return matched(rule.match, target, self.family, self.marks)
 
     def _endpoint(self, endpoint: EndpointChain) -> Iterator[str]:
         """A policy is asked while none before it has decided; half as many rules as a return behind each one."""
@@ -298,6 +289,13 @@ class Spelling:
             ("filter", "fl-pass"): [_set(marks.passed)],
             ("filter", "fl-deny"): [f"-j {gates.deny.upper()}"],
         }
+
+
+_TARGETS: Mapping[Action, str] = {  # of all but LOG
+    Action.ALLOW: "-g fl-allow",
+    Action.PASS: "-g fl-pass",
+    Action.DENY: "-g fl-deny",
+}
 
 
 def _logged(log: rows.Log) -> str:
@@ -421,15 +419,15 @@ def _common(pairs: list[tuple[str, str]], known: int) -> int:
 
 
 def commented(chains: Chains, digest: str) -> Chains:
-    last = sum(map(len, chains.values())) - 1
-    number = 0
+    comment, number = f'-m comment --comment "fl{RENDERING}:{digest}:', 0
     found: Chains = {}
+    last = None
     for where, rules in chains.items():
-        found[where] = []
-        for rule in rules:
-            mark = "." if number == last else ""
-            found[where].append(f'-m comment --comment "fl{RENDERING}:{digest}:{number}{mark}" {rule}')
-            number += 1
+        found[where] = [f'{comment}{at}" {rule}' for at, rule in enumerate(rules, number)]
+        number += len(rules)
+        last = where if rules else last
+    if last:
+        found[last][-1] = f'{comment}{number - 1}." {chains[last][-1]}'
     return found
 
 
@@ -445,7 +443,9 @@ def restore_text(
     for table in sorted(tables):
         lines.append(f"*{table}")
         lines += [f":{chain} - [0:0]" for where, chain in (*chains, *removed) if where == table]
-        lines += [f"-A {chain} {rule}" for (where, chain), rules in chains.items() if where == table for rule in rules]
+        for (where, chain), rules in chains.items():
+            if where == table:
+                lines += [f"-A {chain} {rule}" for rule in rules]
         lines += [hook for where, hook in hooks if where == table]
         lines += [f"-X {chain}" for where, chain in removed if where == table]
         lines.append("COMMIT")

@@ -6,6 +6,7 @@ ports), and none when it can never match in the family.  Which set stands for a 
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from felixlite.addresses import Prefix
@@ -105,13 +106,9 @@ def sides(entity: EntityRule, namespace: str, family: int, named: Named, *, sour
     return found
 
 
-_NO_PORTS: tuple[tuple[PortRange, ...], frozenset[str]] = ((), frozenset())
-
-
+@lru_cache(maxsize=8192)
 def _by_kind(ports: tuple[Port, ...]) -> tuple[tuple[PortRange, ...], frozenset[str]]:
     """The numbered ones, and the names."""
-    if not ports:
-        return _NO_PORTS
     names = frozenset([port for port in ports if isinstance(port, str)])
     return tuple([port for port in ports if isinstance(port, PortRange)]), names
 

@@ -156,8 +156,7 @@ class NftablesTable:
             yield f"\tchain {DENY} {{ }}"
         yield from (f"\tset {name} {{ {set_declaration(row.kind, self.family)} }}" for name, row in new.items())
         for name, chain in texts.items():
-            yield f"\tchain {name} {{ {chain.base + ' policy accept;' if chain.base else ''}"
-            yield from (f"\t\t{rule}" for rule in chain.rules)
+            yield "\n\t\t".join([f"\tchain {name} {{ {chain.base and chain.base + ' policy accept;'}", *chain.rules])
             yield "\t}"
         yield "}"
 

@@ -10,7 +10,7 @@ Every rule of a row carries the row's digest and its number in the comment, the 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import assert_never, cast
@@ -203,6 +203,11 @@ class Spelling:
         self.set_passing = f"meta mark set meta mark | {self.passing:#x}"
         self.clear_passing = f"meta mark set meta mark & {0xFFFFFFFF ^ self.passing:#x}"
         self.is_passing = f"meta mark & {self.passing:#x} != 0"
+        self.verdicts: Mapping[Action, str] = {  # of all but LOG
+            Action.ALLOW: "counter accept",
+            Action.DENY: f"counter goto {DENY}",
+            Action.PASS: f"counter {self.set_passing} return",
+        }
 
     def chains(self, key: Key, row: Chained) -> Chains:
         """The chains that the row becomes, every rule with its comment."""
@@ -224,23 +229,11 @@ class Spelling:
         return found
 
     def _policy(self, chain: PolicyChain) -> Iterator[str]:
-        for rule in chain.rules:
-            yield f"{match_text(rule.match, self.family)} {self._action(rule)}".strip()
+        for match, action, log, _ in chain.rules:
+            words, verdict = match_text(match, self.family), self.verdicts.get(action) or _logged(log or Log())
+            yield f"{words} {verdict}" if words else verdict
         if not chain.rules:
             yield "return"
-
-    def _action(self, rule: rows.Rule) -> str:
-        match rule.action:
-            case Action.ALLOW:
-                return "counter accept"
-            case Action.DENY:
-                return f"counter goto {DENY}"
-            case Action.PASS:
-                return f"counter {self.set_passing} return"
-            case Action.LOG:
-                return _logged(rule.log or Log())
-            case _:
-                assert_never(rule.action)
 
     def _endpoint(self, name: str, endpoint: EndpointChain) -> Chains:
         """A tier that may Pass is followed by a chain of its own (`name/2`), to which Pass jumps."""
@@ -394,10 +387,11 @@ def _random(nat: Nat) -> str:
 
 def commented(chains: Chains, digest: str) -> None:
     """Number the rules of a row in their comments."""
-    last = sum(len(chain.rules) for chain in chains.values()) - 1
-    number = 0
+    comment, number = f' comment "fl{RENDERING}:{digest}:', 0
+    last = None
     for chain in chains.values():
-        for at, rule in enumerate(chain.rules):
-            mark = "." if number == last else ""
-            chain.rules[at] = f'{rule} comment "fl{RENDERING}:{digest}:{number}{mark}"'
-            number += 1
+        chain.rules = [f'{rule}{comment}{at}"' for at, rule in enumerate(chain.rules, number)]
+        number += len(chain.rules)
+        last = chain if chain.rules else last
+    if last:
+        last.rules[-1] = f'{last.rules[-1][:-1]}."'

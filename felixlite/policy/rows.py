@@ -195,7 +195,7 @@ class Chained:
 
 
 def chained(body: Body) -> Chained:
-    return Chained(digest(_printed_policy(body) if isinstance(body, PolicyChain) else body), body)
+    return Chained(digest(_with_parts_printed(body)), body)
 
 
 def digest(body: object) -> str:
@@ -203,13 +203,18 @@ def digest(body: object) -> str:
     return urlsafe_b64encode(blake2b(repr(body).encode(), digest_size=12).digest()).decode()
 
 
-def _printed_policy(chain: PolicyChain) -> list[str]:
-    """A node may have ten thousand rules, of a few hundred kinds: what was printed once is remembered."""
-    rules = [f"{number} {action} {log} {_printed(match)}" for match, action, log, number in chain.rules]
-    return [chain.owner, *rules]
+def _with_parts_printed(body: Body) -> object:
+    """A node may have ten thousand rules of a few hundred kinds: what of them was printed once is remembered."""
+    match body:
+        case PolicyChain():
+            return [body.owner, *map(_printed, body.rules)]
+        case EndpointChain():
+            return [body.interface, body.direction.value, *map(_printed, body.tiers), body.profiles, body.mac]
+        case _:
+            return body
 
 
-_printed = lru_cache(maxsize=8192)(digest)
+_printed = lru_cache(maxsize=16384)(digest)
 
 
 @dataclass(frozen=True, slots=True)
