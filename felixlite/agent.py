@@ -13,23 +13,17 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from felixlite import __version__, carriers, cluster, config, logs, ways
-from felixlite.addresses import Address, Interface
 from felixlite.answers import DOCUMENTS, Answers
-from felixlite.autodetect import choose
-from felixlite.bgp.child import Starting
 from felixlite.bgp.exabgp import Speaker
-from felixlite.bgp.tell import news, peers
+from felixlite.bgp.tell import peers
 from felixlite.cni.attachments import Attachments
-from felixlite.cni.core import READY, Core
-from felixlite.cni.errors import Code
+from felixlite.cni.core import Core
 from felixlite.cni.notes import Notes
 from felixlite.cni.podmtus import PodMtus
 from felixlite.cni.server import Server
@@ -39,9 +33,9 @@ from felixlite.controllers.runner import Event
 from felixlite.controllers.team import Team
 from felixlite.datastore import announcer, connect, source
 from felixlite.datastore.source import Source
-from felixlite.datastore.store import Key, Store
+from felixlite.datastore.store import Store
 from felixlite.duties import Duties, Duty
-from felixlite.errors import Misconfigured, StoreError, Unreachable
+from felixlite.errors import Misconfigured, StoreError
 from felixlite.figures import Totals, of_bgp, of_reads, samples
 from felixlite.health import Sample, Served, Wanted, metrics_text
 from felixlite.heartbeat import Heartbeat, Pace
@@ -53,33 +47,34 @@ from felixlite.ipam.tunnels import Tunnels
 from felixlite.ipam.view import SnapshotView
 from felixlite.ipip.devices import Tunnel
 from felixlite.kernel import events
-from felixlite.kernel.addresses import Addresses, every_address
+from felixlite.kernel.addresses import Addresses
 from felixlite.kernel.events import Events
 from felixlite.kernel.host import Host
-from felixlite.kernel.links import Links, every_link
+from felixlite.kernel.links import Links
 from felixlite.kernel.neighbours import ForwardingEntries, Neighbours
 from felixlite.kernel.routes import Routes
 from felixlite.kernel.rules import Rules
 from felixlite.kernel.sysctls import Sysctls
 from felixlite.loop import Loop, Round
+from felixlite.membership import Membership
 from felixlite.nodereports import NodeReports, about
-from felixlite.plan import NodePlanner, Published, Surroundings
+from felixlite.plan import NodePlanner, Surroundings
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
+from felixlite.publication import Publication
+from felixlite.readiness import Readiness
 from felixlite.reconcile import Reconciler
-from felixlite.registration import FirstPool, ensure_pool, publish, refuse_namesake, register
+from felixlite.registration import FirstPool
+from felixlite.roundlog import RoundLog
 from felixlite.sessionevents import SessionEvents
-from felixlite.snapshot import Change, SessionState, Snapshot
+from felixlite.snapshot import Change, Snapshot
 from felixlite.tables import Table, merged
 from felixlite.threads import Threads
 
 log = logging.getLogger("felixlite")
 
-STORE_PAUSE = 2.0
 SWITCH_INTERVAL = 0.0001  # seconds: a thread that wires a pod must not wait 5 ms whenever another one computes
 IPAM_NAMES = {Tunnel.IPIP: "ipip", Tunnel.VXLAN: "vxlan", Tunnel.VXLAN_V6: "vxlan6"}
-# the tables that admit a tunnel's packets: while one of them fails, nothing new is said to be accepted
-RECEIVING = frozenset({"policy/4", "policy/6", "links", "addresses", "ipip ends", "classifiers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +120,6 @@ class Agent:
         self.here = options.node_name or socket.gethostname().lower()
         self.log = logs.begin(self.here)
         self.totals, self.began = Totals(), time.monotonic()
-        self.registered: tuple[Interface | None, ...] = ()  # the addresses that this process wrote to its Node
         self.threads = Threads()
         self.store: Store = connect(options.store)
         has_ipv6 = Path("/proc/sys/net/ipv6").exists()
@@ -133,6 +127,9 @@ class Agent:
         given = config.effective(options.flags, os.environ, {}, self.here)
         self.ipip = carriers.chosen(self.host, given["ipipCarrier"])
         self.planner = NodePlanner(Surroundings(options.flags, dict(os.environ), self.ipip.carrier, ipv6=has_ipv6))
+        self.membership = Membership(
+            self.store, self.here, self.planner.settings, options.state_directory, options.first_pool
+        )
         by_store = StoreView(self.store, self.here, time.time)
         self.timings = Timings()
         view = SnapshotView(lambda: self.loop.snapshot, source.NAME, by_store)
@@ -144,30 +141,35 @@ class Agent:
             Snapshot(self.here), self.planner, self.reconciler, needs=(source.NAME, events.SOURCE), report=self._report
         )
         self.source = Source(
-            self.store, tuple(DOCUMENTS), Intake(self.here, DOCUMENTS), self.loop.put, first=self._join
+            self.store, tuple(DOCUMENTS), Intake(self.here, DOCUMENTS), self.loop.put, first=self.membership.join
         )
         self.policy_events = NftablesEvents(self.loop.touched)
         policy_tables = [table for table in self.reconciler.tables if isinstance(table, PolicyTable)]
         self.legacy_events = LegacyEvents(self.loop.touched, policy_tables)
         self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns, self.links.adopts)
+        self.publication = Publication(
+            self.store,
+            self.here,
+            lambda: self.planner.published,
+            lambda: self.reconciler.mirrors[self.routes.name].settled,
+        )
+        self.readiness = Readiness(self.loop)
         self.duties = Duties(self._duties())
         self.examinations = Duties([Duty("examination of ways", lambda known: (known.asked,), self._examine)])
-        self.health = Served("health", {"/liveness": self._liveness, "/readiness": self._readiness})
+        self.health = Served("health", {"/liveness": self.readiness.liveness, "/readiness": self.readiness.readiness})
         self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(self._samples()))})
         self.reports = NodeReports(
             self.store,
             lambda: self.loop.snapshot.status_requests,
             lambda: about(self.loop, self.speaker, self.routes.owns_some),
         )
-        self.heartbeat = Heartbeat(self.store, self.here, self._pace, lambda: self._liveness()[0] == 200)
+        self.heartbeat = Heartbeat(self.store, self.here, self._pace, lambda: self.readiness.liveness()[0] == 200)
         self.answers = self._answers()
         self.control = Control(options.run_directory / "agent.sock", self.answers.by_word())
         self.cni = self._cni()
         self.controllers = Team(self.store, self.here, _tell_event) if options.controllers else None
         self.settings: Settings | None = None
-        self.published: Published = (frozenset(), frozenset())
-        self.failing: set[tuple[str, Any]] = set()
-        self.sessions: Mapping[str, SessionState] = {}  # as they were told to the log
+        self.round_log = RoundLog()
 
     # -- what it is made of
 
@@ -202,7 +204,7 @@ class Agent:
             Duty(
                 "registration",
                 lambda known: (known.link_addresses, self._is_registered(known), self._stored_address(known)),
-                self._keep_registered,
+                self.membership.keep,
             ),
             Duty(
                 "tunnel addresses",
@@ -212,8 +214,8 @@ class Agent:
             ),
             Duty(
                 "published tunnels",
-                lambda known: (self.published, self._is_registered(known)),
-                self._publish,
+                lambda known: (self.publication.now, self._is_registered(known)),
+                self.publication.write,
                 needs=lambda known: self._is_registered(known) and self.loop.in_sync,
             ),
             *self._announcements(),
@@ -254,7 +256,7 @@ class Agent:
     def _cni(self) -> Server:
         core = Core(
             submit=self.loop.submit,
-            state=self._cni_state,
+            state=self.readiness.of_cni,
             mtu=lambda: self.planner.mtus.pod if self.planner.mtus else None,
             making=self.events.expected.making,
             most_mtu=lambda: self.planner.mtus.uplink if self.planner.mtus else None,
@@ -264,15 +266,6 @@ class Agent:
         )
         attachments = Attachments(self.store, self.ipam, core, self.here, Notes(self.options.run_directory))
         return Server(bound(self.options.run_directory / "cni.sock"), attachments)
-
-    def _cni_state(self) -> tuple[int, str]:
-        """Whether pods can be attached now (CNI STATUS)."""
-        if missing := sorted(self.loop.needs - self.loop.snapshot.in_sync):
-            return Code.NOT_AVAILABLE, f"the felixlite agent of this node still waits for {', '.join(missing)}"
-        if (told := self.loop.last_round) and (failures := told.failures):
-            table, rows = next(iter(failures.items()))
-            return Code.LIMITED, f"{table}: {next(iter(rows.values())).error}; see `felixlite status`"
-        return READY
 
     def _answers(self) -> Answers:
         return Answers(
@@ -289,7 +282,7 @@ class Agent:
     # -- its life
 
     def start(self) -> None:
-        self._first_contact()
+        self.membership.begin(self.host, self.threads.stopping)
         self.threads.start("control", self.control.run)
         self.threads.start("events", self.events.run)
         self.threads.start("policy events", self.policy_events.run)
@@ -310,46 +303,6 @@ class Agent:
         )
         if self.ipip.warning:
             log.warning("%s", self.ipip.warning)
-
-    def _first_contact(self) -> None:
-        """This node is in the store before anything else happens. Waits for a store that is away, and says so once."""
-        links = {name: seen.state for name, seen in every_link(self.host).items()}
-        names = {link.index: name for name, link in links.items()}
-        addresses = {(names[a.link], str(a.address)): a.subnet for a in every_address(self.host) if a.link in names}
-        told = False
-        while not self.threads.stopping.is_set():
-            try:
-                self._register(Snapshot(self.here, links=links, link_addresses=addresses))
-                return
-            except Unreachable as error:
-                if not told:
-                    log.warning("%s; trying again, the kernel stays as it is", error)
-                told = True
-                self.threads.stopping.wait(STORE_PAUSE)
-
-    def _register(self, known: Snapshot) -> None:
-        ipv4, ipv6 = self._detected(known, 4), self._detected(known, 6)
-        self._join()
-        register(self.store, self.here, ipv4, ipv6)
-        self.registered = (ipv4, ipv6)
-        ensure_pool(self.store, self.options.first_pool, ipv4)
-
-    def _join(self) -> None:
-        cluster.join(self.store, self.options.state_directory)
-
-    def _detected(self, known: Snapshot, family: int) -> Interface | None:
-        settings = self.planner.settings(known)
-        method = settings["ipAutodetectionMethod" if family == 4 else "ip6AutodetectionMethod"]
-        return choose(method, family, known.links, known.link_addresses, settings["skipInterfaces"], source_toward)
-
-    def _keep_registered(self, known: Snapshot) -> None:
-        if known.link_addresses:
-            local = {address.partition("/")[0] for _, address in known.link_addresses}
-            refuse_namesake(self.store.get(Key("Node", self.here)), self.registered, local)
-            self._register(known)
-
-    def _publish(self, _: Snapshot) -> None:
-        publish(self.store, self.here, *self.published)
 
     def _examine(self, known: Snapshot) -> None:
         """In a thread of its own: where packets vanish it takes its time."""
@@ -379,53 +332,24 @@ class Agent:
 
     # -- what is told about it
 
-    def _told(self, told: Round, known: Snapshot) -> Published:
-        """What the node says that it accepts and sends through: only what the tables have, now that they had their turn."""
-        accepts, sends = self.planner.published
-        here = known.nodes.get(self.here)
-        if not self.reconciler.mirrors[self.routes.name].settled and here:
-            sends |= here.sends or frozenset()  # a route that could not be replaced yet may be among them
-        if told.failures.keys() & RECEIVING:
-            accepts = self.published[0]
-        return self.published if (accepts, sends) == self.published else (accepts, sends)
-
     def _report(self, told: Round, known: Snapshot) -> None:
         """After each round, in the core thread: one line if something was done, and on with the duties."""
         self.totals.count(told)
         if self.loop.settled and self.totals.first_settled is None:
             self.totals.first_settled = time.monotonic() - self.began
         if self.loop.in_sync:
-            self.published = self._told(told, known)
+            self.publication.hear(told, known)
         self.duties.see(known)
         self.examinations.see(known)
         peers = self.reconciler.mirrors[self.speaker.peers.name]
         if self.loop.in_sync and peers.wanted is not None and not peers.unreadable:
             self.speaker.planned()  # these are all the peers there are to wait for
-        failing = {
-            (name, key): failure
-            for name, each in told.failures.items()
-            for key, failure in each.items()
-            if not isinstance(failure.error, Starting)
-        }
-        for (name, key), failure in failing.items():
-            if (name, key) not in self.failing:
-                log.warning("%s: %s: %s", name, key, failure.error)
-        for name, key in self.failing - failing.keys():
-            log.info("%s: %s: works again", name, key)
-        self.failing = set(failing)
-        if not told.quiet:
-            log.info("round %d (%s): %s in %.1f ms", told.number, told.cause, _counts(told), told.seconds * 1000)
-        self._tell_sessions(told, known)
-        self._follow_settings(known)
-        code, why = self._cni_state()
-        self.heartbeat.hear(why if code else "")
-
-    def _tell_sessions(self, told: Round, known: Snapshot) -> None:
-        for each in news(self.sessions, known.sessions):
-            log.log(logging.WARNING if each.bad else logging.INFO, "bgp: %s", each.sentence)
-        self.sessions = known.sessions
+        self.round_log.hear(told, known.sessions)
         if "learned" in told.cause:
             self.speaker.written()
+        self._follow_settings(known)
+        code, why = self.readiness.of_cni()
+        self.heartbeat.hear(why if code else "")
 
     def _follow_settings(self, known: Snapshot) -> None:
         """What is configured about the process itself; nothing of it needs a restart."""
@@ -441,17 +365,6 @@ class Agent:
     def _pace(self) -> Pace:
         settings = self.settings or self.planner.settings(self.loop.snapshot)
         return Pace(settings["reportingInterval"], settings["reportingTTL"])
-
-    def _liveness(self) -> tuple[int, str]:
-        try:
-            self.loop.ask(lambda _: None, timeout=5.0)
-        except (TimeoutError, CancelledError):  # cancelled: told to stop
-            return 503, "the core did not answer within 5 s\n"
-        return 200, "the core takes part in life\n"
-
-    def _readiness(self) -> tuple[int, str]:
-        code, why = self._cni_state()
-        return (503, why + "\n") if code else (200, "every table has converged\n")
 
     def _samples(self) -> Iterator[Sample]:
         """Of the whole cluster's addresses only whoever collects tells; of its own ones every node."""
@@ -472,18 +385,5 @@ class Agent:
             yield from of_node(self.loop.snapshot, blocks_of_node(self.store, self.here))
 
 
-def source_toward(destination: Address) -> Address | None:
-    """The address from which the kernel would send there; connecting a UDP socket sends nothing."""
-    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        if probe.connect_ex((str(destination), 9)):
-            return None
-        return ip_address(probe.getsockname()[0])
-
-
 def _where(settings: Settings, name: str, enabled: str) -> Wanted | None:
     return Wanted(settings[f"{name}Host"], settings[f"{name}Port"]) if settings[enabled] else None
-
-
-def _counts(told: Round) -> str:
-    return " ".join(f"{name}+{o.written}-{o.removed}" for name, o in told.outcomes.items() if o.written or o.removed)
