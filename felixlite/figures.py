@@ -106,15 +106,18 @@ def _of_rounds(loop: Loop, totals: Totals) -> Iterator[Sample]:
 
 
 def of_policy(tally: Tally, family: int) -> Iterator[Sample]:
-    """What policy has denied here, by the policy whose rule said so, and by the endpoint that nothing allowed it for."""
-    denied: dict[tuple[str, str], int] = {}
-    for hit in tally.hits:
-        if hit.action is Action.DENY:
-            who = (hit.owner, hit.direction)
-            denied[who] = denied.get(who, 0) + hit.packets
-    for (policy, direction), packets in denied.items():
-        labels = (("policy", policy), ("direction", direction), ("family", str(family)))
-        yield Sample("felixlite_policy_denied_packets", packets, "Packets that Deny rules met.", labels, "counter")
+    """What Deny and Log rules met here, by policy, and what nothing allowed, by endpoint."""
+    for action, name in ((Action.DENY, "denied"), (Action.LOG, "logged")):
+        met: dict[tuple[str, str], int] = {}
+        for hit in tally.hits:
+            if hit.action is action:
+                who = (hit.owner, hit.direction)
+                met[who] = met.get(who, 0) + hit.packets
+        for (policy, direction), packets in met.items():
+            labels = (("policy", policy), ("direction", direction), ("family", str(family)))
+            yield Sample(
+                f"felixlite_policy_{name}_packets", packets, f"Packets that {action} rules met.", labels, "counter"
+            )
     for interface, direction, packets in tally.unmatched:
         labels = (("interface", interface), ("direction", direction), ("family", str(family)))
         yield Sample("felixlite_endpoint_denied_packets", packets, "Packets that nothing allowed.", labels, "counter")

@@ -6,6 +6,7 @@ The programs that it starts live in the network namespace of the calling thread.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 from felixlite.policy import ipset, rows, xtables
@@ -46,19 +47,28 @@ class IptablesTable:
     # -- tables.Table
 
     def read(self) -> Mapping[Key, Row]:
+        self.sizes = self._measured()  # first: what changes while the tables are read is seen by its size
         self.sets = ipset.read(self.family)
         self.known = saved(self._save(), insert=self.insert)
-        self._measure()
         return {**self.sets, **self.known.rows}
 
     def upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
-        failed = self._upsert(items)
-        self._measure()
-        return failed
+        with self._leaving():
+            return self._upsert(items)
 
-    def _measure(self) -> None:
-        """How large the tables are when we leave them: another size is somebody else's doing (watch.py)."""
-        self.sizes = xtables.sizes(self.family) if self.flavour == "legacy" else {}
+    @contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """Note how large the tables are when we leave them: another size is somebody else's doing (watch.py).
+
+        What somebody did before we came is not noted as ours: the old size stays, and is found to be wrong.
+        """
+        untouched = self._measured() == self.sizes
+        yield
+        if untouched:
+            self.sizes = self._measured()
+
+    def _measured(self) -> xtables.Sizes:
+        return xtables.sizes(self.family) if self.flavour == "legacy" else {}
 
     def _upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
         self._take_settings(items)
@@ -74,10 +84,10 @@ class IptablesTable:
         failed: dict[Key, Exception] = {}
         chains = [key for key in keys if key in self.known.chains]
         try:
-            self._remove_chains(chains)
+            with self._leaving():
+                self._remove_chains(chains)
         except Refused as error:
             failed = dict.fromkeys(chains, error)
-        self._measure()
         in_use = ipset.destroy([key for key in keys if key in self.sets], self.family)
         self.sets = {key: row for key, row in self.sets.items() if key not in keys or key in in_use}
         return failed | in_use

@@ -62,6 +62,7 @@ def test_explain_and_the_metrics_show_them(lab: PolicyLab, agent: Agent, backend
     metrics = {(sample.name, sample.labels): sample.value for sample in of_policy(found, 4)}
     who = (("policy", "NetworkPolicy default/p"), ("direction", "ingress"), ("family", "4"))
     assert metrics["felixlite_policy_denied_packets", who] == 2
+    assert metrics["felixlite_policy_logged_packets", who] == 6
     assert verdict(WORLD, BY_NOTHING[0]).action is Action.DENY
 
 

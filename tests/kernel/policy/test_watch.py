@@ -84,3 +84,18 @@ def test_what_others_do_to_legacy_tables_is_seen(change: str) -> None:
         for _ in range(3):
             node.run(events.look)
         assert heard == ["policy/4"]
+
+
+def test_what_others_did_to_legacy_tables_is_seen_though_we_write_before_anybody_looks() -> None:
+    (own,) = (key for key in ROWS if key.kind == "endpoint" and key.name.startswith("tw-"))
+    with namespace("fp") as node:
+        heard: list[str] = []
+        table = PolicyTable(4, "legacy")
+        events = LegacyEvents(heard.append, [table])
+        node.run(table.read)
+        assert not node.run(table.upsert, ROWS)
+        node.command("iptables-legacy", "-F", "FORWARD")
+        assert not node.run(table.upsert, {own: ROWS[own]})
+        for _ in range(2):
+            node.run(events.look)
+        assert heard == ["policy/4"]
