@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from felixlite import heartbeat
 from felixlite.cli.cluster_status import cells, cluster
 from felixlite.controllers.departed import Departed
 from felixlite.datastore.memory import MemoryStore
@@ -140,7 +141,8 @@ def test_a_controller_that_lost_its_lease_removes_nothing(store):
     assert list(signs(store)) == ["n1"]
 
 
-def test_the_heart_beats_again_when_something_is_new_and_ends_when_told_to(store):
+def test_the_heart_beats_again_when_something_is_new_and_ends_when_told_to(store, monkeypatch):
+    monkeypatch.setattr(heartbeat, "SPACED", 0.01)
     one = heart(store, "n1")
     thread = threading.Thread(target=one.run)
     thread.start()

@@ -28,11 +28,14 @@ def test_every_version_stays_what_it_was(seed):
         after = {key: row for key, row in {**rows, **values}.items() if key not in gone}
         history.append((after, version.after(values, gone)))
 
+        some = dice.sample(range(300), 10)
         for want, have in history:
             assert have == want
             assert len(have) == len(want)
-            assert all(have.get(key) == want.get(key) and (key in have) == (key in want) for key in range(300))
+            assert all(have.get(key) == want.get(key) and (key in have) == (key in want) for key in some)
             assert holds_none_of(have, want.keys()) == (not want)
+    for want, have in history:
+        assert all(have.get(key) == want.get(key) and (key in have) == (key in want) for key in range(300))
 
 
 @pytest.mark.parametrize("seed", range(60))

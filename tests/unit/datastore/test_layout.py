@@ -7,9 +7,8 @@ from felixlite.datastore.names import affinity_name, block_name
 from felixlite.datastore.store import Key
 from felixlite.model.kinds import KINDS
 from felixlite.model.kuberneteskinds import BROUGHT_ALONG
-from tests.unit.datastore.test_names import cidrs, nodes
+from tests.unit.datastore.test_names import ASCII, cidrs, names, nodes
 
-names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
 resource_keys = st.sampled_from([k for k in KINDS.values() if not k.name.startswith(("IPAM", "BlockA"))]).flatmap(
     lambda kind: st.builds(Key, st.just(kind.name), names, names if kind.namespaced else st.just(""))
 )
@@ -19,7 +18,9 @@ along_keys = st.sampled_from(sorted(BROUGHT_ALONG.items())).flatmap(
 ipam_keys = (
     cidrs.map(lambda cidr: Key("IPAMBlock", block_name(cidr)))
     | st.builds(lambda node, cidr: Key("BlockAffinity", affinity_name(node, cidr)), nodes, cidrs)
-    | st.from_regex(r"[A-Za-z0-9.-]{1,20}(/[a-z]{1,5})?", fullmatch=True).map(lambda name: Key("IPAMHandle", name))
+    | st.from_regex(r"[A-Za-z0-9.-]{1,20}(/[a-z]{1,5})?", fullmatch=True, alphabet=ASCII).map(
+        lambda name: Key("IPAMHandle", name)
+    )
     | st.just(Key("IPAMConfiguration", "default"))
 )
 

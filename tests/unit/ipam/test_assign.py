@@ -77,7 +77,9 @@ prefixes = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(prefixes, max_size=12), st.integers(24, 30), st.lists(prefixes, max_size=3), st.text(max_size=3))
+@given(
+    st.lists(prefixes, max_size=12), st.integers(24, 30), st.lists(prefixes, max_size=3), st.text("n-0é", max_size=3)
+)
 def test_the_next_block_is_the_first_free_one_from_the_nodes_own_place(existing, size, reserved, node):
     pool = Pool("p", Prefix.parse("10.0.0.0/22"), block_size=size)
     every = [Prefix.from_int(int(pool.cidr) + (n << (32 - size)), size, 4) for n in range(1 << (size - 22))]
