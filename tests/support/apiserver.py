@@ -175,3 +175,26 @@ class Kubectl:
             check=False,
             timeout=KUBECTL_PATIENCE,
         )
+
+
+# -- what tests write
+
+V3, CRD = "/apis/projectcalico.org/v3", "/apis/crd.projectcalico.org/v1"
+MERGE = "application/merge-patch+json"
+SETS = f"{V3}/globalnetworksets"
+
+
+def a_set(name: str, *nets: str, **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "GlobalNetworkSet",
+        "metadata": {"name": name, **metadata},
+        "spec": {"nets": list(nets)},
+    }
+
+
+def made(server: ApiServer, path: str, document: Any) -> dict[str, Any]:
+    code, found = server.ask("POST", path, document)
+    assert code == 201, found
+    assert isinstance(found, dict)
+    return found

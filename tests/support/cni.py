@@ -275,3 +275,25 @@ def gone(path: Path) -> bool:
         path.stat()
         return False
     return True
+
+
+# -- answers
+
+VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+
+
+def refused(ran: Ran, code: int, *words: str) -> None:
+    """Section "Error": a non-zero exit code and an error object on stdout."""
+    assert ran.code != 0, ran.printed
+    answer = ran.answer
+    assert answer["code"] == code, answer
+    assert answer["cniVersion"] in VERSIONS
+    assert isinstance(answer["msg"], str)
+    assert answer["msg"]
+    for word in words:
+        assert word in answer["msg"] + answer.get("details", ""), answer
+
+
+def ok(ran: Ran) -> dict[str, Any]:
+    assert ran.code == 0, ran.printed
+    return ran.answer
