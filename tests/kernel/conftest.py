@@ -13,11 +13,14 @@ PATIENCE = 30.0
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """At the end of the run every thread has ended, every netlink socket and namespace is closed. What nobody holds any
     more may still have to be collected, and threads are given time to see that they are to end."""
     before = held()
     yield
+    for item in request.session.items:  # pytest itself still holds what the last test was given
+        if isinstance(item, pytest.Function) and item.funcargs:
+            item.funcargs.clear()
     gc.unfreeze()
     deadline = time.monotonic() + PATIENCE
     while left := held() - before:
