@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -41,16 +41,23 @@ def modes(**more: str) -> Any:
     return pool("10.65.0.0/16", **more)
 
 
-def gigabits(lan: Lan) -> float:
-    """One TCP stream from pod to pod."""
+@contextmanager
+def listening(lan: Lan) -> Iterator[None]:
+    """iperf3 waits for one client in the second node's pod."""
     with lan.pods["n2"].process("iperf3", "-s", "-1", stdout=-3) as server:
         for _ in range(50):
             if ":5201" in lan.pods["n2"].command("ss", "-ltn"):
                 break
             time.sleep(0.05)
+        yield
+        server.wait(10)
+
+
+def gigabits(lan: Lan) -> float:
+    """One TCP stream from pod to pod."""
+    with listening(lan):
         sent = ("iperf3", "-J", "-A", "0,1", "-t", SECONDS, "-c", lan.pod_address("n2"))  # a core for each end
         told = json.loads(lan.pods["n1"].command(*sent))
-        server.wait(10)
     return float(told["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ from felixlite.loop import Loop, Round
 from felixlite.membership import Membership
 from felixlite.nodereports import NodeReports, about
 from felixlite.plan import NodePlanner, Surroundings
+from felixlite.policy import flowtable
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
 from felixlite.publication import Publication
@@ -126,7 +128,15 @@ class Agent:
         self.host = Host()
         given = config.effective(options.flags, os.environ, {}, self.here)
         self.ipip = carriers.chosen(self.host, given["ipipCarrier"])
-        self.planner = NodePlanner(Surroundings(options.flags, dict(os.environ), self.ipip.carrier, ipv6=has_ipv6))
+        self.planner = NodePlanner(
+            Surroundings(
+                options.flags,
+                dict(os.environ),
+                self.ipip.carrier,
+                ipv6=has_ipv6,
+                fast_path_fault=cache(flowtable.fault),
+            )
+        )
         self.membership = Membership(
             self.store, self.here, self.planner.settings, options.state_directory, options.first_pool
         )
@@ -188,6 +198,7 @@ class Agent:
             *carriers.tables(host, self.ipip.carrier, self._touched),
             self.routes,
             Rules(host),
+            flowtable.FlowTable(),
             self.speaker.peers,
             self.speaker.announcements,
         ]

@@ -147,6 +147,16 @@ def nftables(machine: Machine) -> Iterator[Finding]:
         yield Finding("nftables", OK, "everything that policy needs")
 
 
+def flowtable(machine: Machine) -> Iterator[Finding]:
+    """Few want it, so that it is not there is only worth a word."""
+    flows = "add table inet t\nadd flowtable inet t w { hook ingress priority 0; devices = { lo }; }\n"
+    chain = "add chain inet t f { type filter hook forward priority 0; }\nadd rule inet t f flow add @w\n"
+    if machine.tries("nft", "-f", "-", stdin=flows + chain):
+        yield Finding("flowtable", OK, "there")
+    else:
+        yield Finding("flowtable", OK, "not there", "only nftablesFlowTableOffload wants it: modprobe nft_flow_offload")
+
+
 # -- settings of the machine
 
 
@@ -321,5 +331,6 @@ def _leaves_cali_alone(machine: Machine) -> bool:
 
 
 CHECKS: tuple[Check, ...] = (
-    capabilities, kernel, links, nftables, sysctls, reverse_path, files, clock, ports, iptables, foreign_chains, ipvs, services,
+    capabilities, kernel, links, nftables, flowtable, sysctls, reverse_path, files, clock, ports, iptables, foreign_chains,
+    ipvs, services,
 )  # fmt: skip

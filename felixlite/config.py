@@ -189,6 +189,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ipipEnabled", None, boolean, "guard IPIP; unset: when a pool uses it"),
     Setting("vxlanEnabled", None, boolean, "guard VXLAN; unset: when a pool uses it"),
     Setting("nftablesMode", "Auto", one_of("Auto", "Enabled", "Disabled"), "nftables or iptables"),
+    Setting(
+        "nftablesFlowTableOffload",
+        "Disabled",
+        one_of("Disabled", "All"),
+        "All: forward running TCP and UDP connections of pods past the packet filters (docs/policy.md)",
+    ),
     Setting("iptablesBackend", "Auto", one_of("Auto", "Legacy", "NFT"), "which iptables"),
     Setting("chainInsertMode", "Insert", one_of("Insert", "Append"), "our jumps first or last in the kernel's chains"),
     Setting("ipForwarding", "Enabled", one_of("Enabled", "Disabled"), "Disabled: leave the forwarding sysctls alone"),

@@ -4,10 +4,10 @@ Each slice of the plan names the inputs it reads; it is computed again only when
 (snapshots share what did not change).  A planner never calls a planner; what one needs of another is passed here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from felixlite import config
 from felixlite.addresses import Prefix
@@ -25,6 +25,7 @@ from felixlite.ipip.plan import Carrier, Ground
 from felixlite.loop import Planned
 from felixlite.model.effective import bgp_configuration
 from felixlite.model.inside import BgpConfiguration, Node, Workload
+from felixlite.policy import fastpath
 from felixlite.policy import settings as policy_settings
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.plan import Planner as PolicyPlanner
@@ -35,6 +36,7 @@ from felixlite.rows import OuterHeader, Route
 from felixlite.snapshot import Learned, LinkState, Snapshot
 
 V = TypeVar("V")
+NO_FAST_PATH: Final[Mapping[Any, Any]] = {}
 Slices = tuple[Mapping[Any, Any], ...]
 Published = tuple[frozenset[str], frozenset[str]]  # the tunnels that this node accepts, and those that it sends through
 
@@ -48,6 +50,7 @@ class Surroundings:
     carrier: Carrier = Carrier.KERNEL
     ipv6: bool = True  # whether the kernel has it
     patient: bool = True  # False: plan as if every node accepted everything already
+    fast_path_fault: Callable[[], str] = lambda: ""  # why the kernel has no fast path; asked once somebody wants one
 
 
 class NodePlanner:
@@ -95,6 +98,7 @@ class NodePlanner:
         self.told_on = Remembered(_learned_of_pools)
         self.policy = PolicyPlanner()
         self.policy_settings = Remembered(_policy_settings)
+        self.fast_path = Settled(fastpath.fast_path)
         self.by_block_less = Remembered(ipip.less)
         self.by_bgp_less = Remembered(ipip.less)
         self.blackholes_less = Remembered(ipip.less)
@@ -124,6 +128,7 @@ class NodePlanner:
             "bgp peers": (peering.rows,),
             "announcements": (self._announcements(snapshot, here, peering, configuration),),
             "pod mtus": (pods["pod_mtus"],),
+            fastpath.NAME: (self._fast_path(snapshot, ground, settings),),
         }
         self.published = self.published_of(self.progress, here, snapshot, self.given.carrier)
         notes = partial(self._notes, snapshot, ground, settings, (*policy.notes, *peering.notes))
@@ -163,6 +168,17 @@ class NodePlanner:
         ends = [(tunnel, devices.tunnel_address(ground.here, tunnel)) for tunnel in sorted(self.progress.open)]
         tunnels = tuple(PolicyTunnel(devices.LINK[tunnel], address) for tunnel, address in ends if address)
         return self.policy(Inputs.of(s, self.policy_settings(settings), tunnels))
+
+    def _fast_path(self, s: Snapshot, ground: Ground, settings: Settings) -> Mapping[Any, Any]:
+        """Pods' interfaces, and those by which their packets come from other machines."""
+        if not self._wants_fast_path(settings) or self.given.fast_path_fault():
+            return NO_FAST_PATH
+        pods = (workload.interface for workload in s.local_workloads.values())
+        tunnels = (devices.LINK[tunnel] for tunnel in self.progress.open)
+        return self.fast_path(settings["interfacePrefix"], (*pods, *tunnels, *ground.uplinks.values()), s.links)
+
+    def _wants_fast_path(self, settings: Settings) -> bool:
+        return bool(settings["nftablesFlowTableOffload"] == "All")
 
     def _tunnels(self, s: Snapshot, ground: Ground, mtus: Mtus, settings: Settings) -> dict[str, Slices]:
         opened, here, carrier = self.progress.open, ground.here, self.given.carrier
@@ -233,7 +249,9 @@ class NodePlanner:
     ) -> tuple[str, ...]:
         patience = settings["waitForAccepts"]
         waiting = switch.notes(self.progress, now, ground.here, s.nodes, s.pools, patience)
-        return (*settings.warnings, *policy, *waiting, *why.gaps(s.blocks, s.learned, ground))
+        fault = self.given.fast_path_fault() if self._wants_fast_path(settings) else ""
+        slow = (f"nftablesFlowTableOffload is All, and every packet goes through the filters still: {fault}",)
+        return (*settings.warnings, *policy, *(slow if fault else ()), *waiting, *why.gaps(s.blocks, s.learned, ground))
 
     def why(self, snapshot: Snapshot, prefix: Prefix) -> list[str]:
         """The decision about one destination, in words."""

@@ -1,9 +1,13 @@
 """Writing rows that were refused together: in groups, each halved until the bad ones stand alone. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from felixlite.errors import FelixliteError
 from felixlite.policy.rows import Key, Row
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Refused(FelixliteError):
@@ -14,7 +18,7 @@ class Busy(Refused):
     """Somebody else holds what we need. Nothing is wrong with the rows, and trying them apart would only wait again."""
 
 
-def halved(items: Mapping[Key, Row], write: Callable[[Mapping[Key, Row]], None]) -> dict[Key, Exception]:
+def halved(items: Mapping[K, V], write: Callable[[Mapping[K, V]], None]) -> dict[K, Exception]:
     """Write all that can be written; answer what could not, each with its own reason."""
     if not items:
         return {}

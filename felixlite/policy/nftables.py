@@ -10,7 +10,7 @@ A Ruleset talks to the network namespace in which it is made.
 import ctypes
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from ctypes import c_char_p, c_int, c_uint, c_void_p
+from ctypes import c_bool, c_char_p, c_int, c_uint, c_void_p
 
 from felixlite.policy import rows
 from felixlite.policy.apart import Refused, groups, halved, removal_order
@@ -35,7 +35,7 @@ _STATELESS, _NUMERIC_PROTOCOL = 1 << 2, 1 << 7  # NFT_CTX_OUTPUT_*, nftables/lib
 class Ruleset:
     """A libnftables context: text in, text out. Use it from one thread."""
 
-    def __init__(self, *, counters: bool = False) -> None:
+    def __init__(self, *, counters: bool = False, check_only: bool = False) -> None:
         self._library = library = ctypes.CDLL("libnftables.so.1")
         library.nft_ctx_new.restype = c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
@@ -45,6 +45,7 @@ class Ruleset:
         for name in ("nft_ctx_buffer_output", "nft_ctx_buffer_error", "nft_ctx_free"):
             getattr(library, name).argtypes = [c_void_p]
         library.nft_ctx_output_set_flags.argtypes = [c_void_p, c_uint]
+        library.nft_ctx_set_dry_run.argtypes = [c_void_p, c_bool]
         library.nft_run_cmd_from_buffer.argtypes = [c_void_p, c_char_p]
         library.nft_run_cmd_from_buffer.restype = c_int
         self._context = library.nft_ctx_new(0)
@@ -54,6 +55,7 @@ class Ruleset:
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
         library.nft_ctx_output_set_flags(self._context, _NUMERIC_PROTOCOL | (0 if counters else _STATELESS))
+        library.nft_ctx_set_dry_run(self._context, check_only)
 
     def run(self, text: str) -> str:
         """Run one transaction; answer what it prints. Refused says why, in libnftables' words."""

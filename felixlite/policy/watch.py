@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from felixlite.policy import ipset
+from felixlite.policy import fastpath, ipset
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.iptables_listing import hooks
 from felixlite.policy.iptables_text import PREFIX
@@ -26,7 +26,8 @@ _NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP, _NFTABLES_GROUP = 12, 270, 1,
 _SUBSYSTEM, _NEW_GENERATION = 10, 15  # linux/netfilter/nfnetlink.h, nf_tables.h
 _TABLE_NAME, _PROCESS = 1, 2  # NFTA_*_TABLE, NFTA_GEN_PROC_PID
 MOST_UNREAD = 64  # datagrams: another's transaction may be large
-_FAMILIES = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
+_INET = 1  # NFPROTO_INET
+_TOLD = {int(socket.AF_INET): table_name(4), int(socket.AF_INET6): table_name(6), _INET: fastpath.NAME}
 
 
 class NftablesEvents:
@@ -37,7 +38,7 @@ class NftablesEvents:
         self._socket = _listening()
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._unread: list[bytes] = []  # of this transaction: whose it is comes at its end, and mostly it is ours
-        self._changed: set[int] = set()  # families whose table this transaction has touched so far
+        self._changed: set[str] = set()  # tables that this transaction has touched so far
 
     def run(self) -> None:
         """Until stop()."""
@@ -50,7 +51,7 @@ class NftablesEvents:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:  # some were lost: anything may have happened
                     raise
-                self._tell({4, 6})
+                self._tell({*_TOLD.values()})
                 continue
             self.hear(data)
 
@@ -70,13 +71,13 @@ class NftablesEvents:
 
     def _read(self) -> None:
         for kind, body in (message for data in self._unread for message in _messages(data)):
-            is_told = kind >> 8 == _SUBSYSTEM and kind & 0xFF != _NEW_GENERATION and body[0] in _FAMILIES
-            if is_told and _concerns_us(kind & 0xFF, dict(_attributes(body))):
-                self._changed.add(_FAMILIES[body[0]])
+            is_told = kind >> 8 == _SUBSYSTEM and kind & 0xFF != _NEW_GENERATION and body[0] in _TOLD
+            if is_told and _concerns_us(body[0], kind & 0xFF, dict(_attributes(body))):
+                self._changed.add(_TOLD[body[0]])
 
-    def _tell(self, families: set[int]) -> None:
-        for family in sorted(families):
-            self._touched(table_name(family))
+    def _tell(self, tables: set[str]) -> None:
+        for table in sorted(tables):
+            self._touched(table)
 
     def stop(self) -> None:
         os.write(self._waker, b"x")
@@ -97,9 +98,11 @@ def _author(data: bytes) -> int | None:
     return None
 
 
-def _concerns_us(kind: int, attributes: dict[int, bytes]) -> bool:
+def _concerns_us(family: int, kind: int, attributes: dict[int, bytes]) -> bool:
     """Our own table; in the tables of iptables our chains, and rules in the chains that lead to them."""
     table = attributes.get(_TABLE_NAME, b"").rstrip(b"\0").decode(errors="replace")
+    if family == _INET:
+        return table == fastpath.TABLE
     if table == TABLE:
         return True
     if table not in _HOOKED or kind not in _CHAIN_NAME:

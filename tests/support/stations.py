@@ -26,8 +26,11 @@ from felixlite.kernel.links import Links, every_link
 from felixlite.kernel.neighbours import ForwardingEntries, Neighbours
 from felixlite.kernel.routes import Routes
 from felixlite.kernel.sysctls import Sysctls
-from felixlite.model.inside import Affinity, AffinityState, Block, Node, Pool
+from felixlite.model.inside import Affinity, AffinityState, Block, Node, Pool, Workload
+from felixlite.model.policy import Policy
 from felixlite.plan import NodePlanner, Surroundings
+from felixlite.policy.flowtable import FlowTable
+from felixlite.policy.nftables import NftablesTable, Ruleset
 from felixlite.reconcile import Reconciler
 from felixlite.snapshot import Learned, LinkState, Snapshot
 from felixlite.turn import Outcome
@@ -38,8 +41,8 @@ from tests.support.sniff import outer_header, seen
 class Station:
     """One node: what an agent has, without its threads. Making another one of the same name is a restart."""
 
-    def __init__(self, name: str, space: Namespace, carrier: Carrier) -> None:
-        self.name, self.space, self.carrier = name, space, carrier
+    def __init__(self, name: str, space: Namespace, carrier: Carrier, *, filters: bool = False) -> None:
+        self.name, self.space, self.carrier, self.filters = name, space, carrier, filters
         self.host = Host(space.fd)
         self.programs = Programs(lambda: [found.program_id for found in attached(self.host)])
         self.classifiers = Classifiers(self.host, self.programs.program)
@@ -50,13 +53,18 @@ class Station:
             tables += [Ends(self.programs, self.host.index, self.host.name), self.classifiers]
         self.forwarders = Forwarders(self.host.namespace)
         tables += [self.forwarders]
-        self.reconciler = Reconciler([*tables, Routes(self.host)])
+        tables += [Routes(self.host)]
+        if filters:
+            tables = [NftablesTable(4, space.run(Ruleset)), *tables, FlowTable(space.run(Ruleset))]
+        self.reconciler = Reconciler(tables)
         self.outcomes: dict[str, Outcome] = {}
 
     def step(self, snapshot: Snapshot, now: float) -> None:
         """One round, and the next one when its own links have changed, as the monitor would have told."""
         for _ in range(2):
+            here = {key: workload for key, workload in snapshot.local_workloads.items() if workload.node == self.name}
             seen = replace(snapshot, here=self.name, links=self.links(), link_addresses=self.link_addresses())
+            seen = replace(seen, local_workloads=here)
             planned = self.planner(seen, now)
             self.outcomes = self.reconciler.converge(planned.tables, now, may_delete=True)
             failures = {name: dict(o.failures) for name, o in self.outcomes.items() if o.failures}
@@ -90,6 +98,8 @@ class Lan:
     now: float = 0.0
     learned: Mapping[Prefix, Learned] = None  # type: ignore[assignment]
     settings: Mapping[str, Any] = field(default_factory=dict)  # of FelixConfiguration default
+    workloads: Mapping[tuple[str, str], Workload] = field(default_factory=dict)  # that the store knows, of all nodes
+    policies: Mapping[Any, Policy] = field(default_factory=dict)
 
     def snapshot(self) -> Snapshot:
         names = list(self.nodes)
@@ -103,6 +113,8 @@ class Lan:
             },
             learned=self.learned or {},
             felix_configurations={"default": self.settings},
+            local_workloads=self.workloads,
+            policies=self.policies,
         )
 
     def step(self, name: str) -> None:
@@ -121,7 +133,7 @@ class Lan:
         """The agent dies and another one starts; the node goes on."""
         old = self.stations[name]
         old.close()
-        self.stations[name] = Station(name, self.spaces[name], old.carrier)
+        self.stations[name] = Station(name, self.spaces[name], old.carrier, filters=old.filters)
 
     def pod_address(self, name: str) -> str:
         return str(pod_address(list(self.nodes).index(name) + 1))
@@ -178,7 +190,8 @@ def node_namespace(stack: ExitStack, prefix: str, carrier: Carrier) -> Namespace
 
 
 @contextmanager
-def stations(carriers: Iterable[Carrier], pool: Pool, prefix: str = "fo") -> Iterator[Lan]:
+def stations(carriers: Iterable[Carrier], pool: Pool, prefix: str = "fo", *, filters: bool = False) -> Iterator[Lan]:
+    """`filters`: with the policy tables of IPv4, on nftables, and the fast path."""
     with ExitStack() as stack:
         lan = Lan({}, {}, {}, {}, pool)
         middle = stack.enter_context(namespace(f"{prefix}-sw"))
@@ -194,7 +207,7 @@ def stations(carriers: Iterable[Carrier], pool: Pool, prefix: str = "fo") -> Ite
             wire_pod(node, pod, pod_address(number))
             lan.spaces[name], lan.pods[name] = node, pod
             lan.nodes[name] = node_of(number, name)
-            station = Station(name, node, carrier)
+            station = Station(name, node, carrier, filters=filters)
             lan.stations[name] = station
         stack.callback(lambda: [station.close() for station in lan.stations.values()])
         yield lan

@@ -43,6 +43,17 @@ def test_only_what_others_do_to_our_table_is_heard() -> None:
         assert table.read() == ROWS
 
 
+def test_what_others_do_to_the_table_of_the_fast_path_is_heard() -> None:
+    with namespace("fp") as node:
+        heard: Queue[str] = Queue()
+        events = node.run(NftablesEvents, heard.put)
+        threading.Thread(target=events.run, daemon=True).start()
+        node.command("nft", "add", "table", "inet", "felixlite")  # not ours: ours are ip and ip6
+        node.command("nft", "add", "table", "inet", "felixlite-flows")
+        assert heard.get(timeout=5) == "fast path"
+        assert heard.empty()
+
+
 BY_OTHERS = ["-F fl-deny", "-I FORWARD 1 -s 192.0.2.77 -j ACCEPT", "-F"]
 
 
