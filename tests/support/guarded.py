@@ -14,12 +14,13 @@ IPERF = 5201
 
 
 @contextmanager
-def guarded_stations(pool: Pool, prefix: str) -> Iterator[Lan]:
+def guarded_stations(pool: Pool, prefix: str, carrier: Carrier = Carrier.KERNEL) -> Iterator[Lan]:
     """Pods may send anything, and get what lab/traffic.py and iperf3 send; nobody answers at the default gateway."""
-    with stations([Carrier.KERNEL, Carrier.KERNEL], pool, prefix, filters=True) as lan:
+    with stations([carrier, carrier], pool, prefix, filters=True) as lan:
         for number, (name, space) in enumerate(lan.spaces.items(), 1):
             lan.pods[name].ip(f"neighbour replace 169.254.1.1 dev eth0 lladdr {HOST_MAC} nud permanent")
             space.ip("route add default via 192.168.50.254 dev eth0")
+            space.ip(f"route delete 10.65.{number}.10/32")  # the planner's now
             lan.workloads = {**lan.workloads, ("default", name): pod("1", f"10.65.{number}.10/32", node=name)}
         known = [(17, DATAGRAMS), (6, MESSAGES), (17, IPERF), (6, IPERF)]
         allowed = tuple(rule(protocol=number, destination=entity(ports=str(port))) for number, port in known)

@@ -13,6 +13,7 @@ from functools import partial
 
 import pytest
 
+from felixlite.ipip.plan import Carrier
 from felixlite.lab.probe import Place
 from felixlite.lab.traffic import DATAGRAMS, Traffic
 from felixlite.policy.fastpath import NAME, TABLE, fast_path
@@ -55,17 +56,18 @@ def made():
 @pytest.fixture
 def lan(made):
     """As at first, whatever a test has changed."""
-    made.settings = ON
-    with restored(made):
-        switched(made, ipip="Always")
-        yield made
+    made.settings, workloads = ON, made.workloads
+    switched(made, ipip="Always")
+    for space in made.spaces.values():
+        space.command("conntrack", "-F")
+        flowtable_timeout(space, 30)
+    yield made
+    made.workloads = workloads
 
 
-@contextmanager
-def restored(lan):
-    workloads = lan.workloads
-    yield
-    lan.workloads = workloads
+def flowtable_timeout(space, seconds):
+    """After which silence of UDP the kernel takes it out."""
+    space.command("sysctl", "-qw", f"net.netfilter.nf_flowtable_udp_timeout={seconds}")
 
 
 def switched(lan, **mode):
@@ -237,7 +239,7 @@ def test_masqueraded_and_redirected_connections_keep_their_addresses(lan):
         assert outgoing.exchange()
         assert hooks_saw(node) == 0
         assert outgoing.seen_from[0] == "192.168.50.1"
-    node.command("conntrack", "-F")
+    node.command("conntrack", "-F")  # so that what is offloaded is what follows
     with talk(lan.pods["n1"], lan.pods["n2"], lan.pod_address("n2"), to=SERVICE) as service:
         service.exchange_until(lambda: offloaded(node) == ["udp"])
         hooks_saw(node)
@@ -259,12 +261,24 @@ def test_a_link_that_carries_less_from_now_on_gets_fragments(lan):
 def test_a_connection_that_was_silent_for_long_is_still_known(lan):
     """The kernel takes it out of the flowtable; the other side may be the one who speaks next."""
     for space in lan.spaces.values():
-        space.command("sysctl", "-qw", "net.netfilter.nf_flowtable_udp_timeout=1")
+        flowtable_timeout(space, 1)
     with talk(lan.pods["n1"], lan.pods["n2"], lan.pod_address("n2")) as one:
         one.exchange_until(lambda: all(offloaded(space) == ["udp"] for space in lan.spaces.values()))
         eventually(lambda: not any(offloaded(space) for space in lan.spaces.values()), 20)
         one.server.sendto(b"after a while", one.seen_from)  # as a new one it would be denied
         assert one.client.recv(2000) == b"after a while"
+
+
+def test_ipip_by_ebpf_takes_it_too():
+    with guarded_stations(modes(ipip="Always"), "fe", Carrier.EBPF) as lan:
+        lan.settings = ON
+        lan.converge()
+        for space in lan.spaces.values():
+            space.command("nft", "-f", "-", stdin=SOMEBODYS)
+        with traffic(lan):
+            for space in lan.spaces.values():
+                eventually(partial(past_the_hooks, space), 20)
+            switched(lan)
 
 
 def test_both_families_between_pods_of_one_node():
