@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.overlay import gigabits, listening
+from felixlite.ipip.plan import Carrier
 from tests.support.guarded import guarded_stations
 from tests.support.overlays import pool
 from tests.support.stations import Lan
@@ -53,7 +54,7 @@ def paired(lan: Lan, name: str, measure: Any, unit: str) -> dict[str, Any]:
 def in_guest() -> None:
     subprocess.run(["modprobe", "ipip"], check=True)
     rows = []
-    with guarded_stations(pool("10.65.0.0/16"), "ff") as lan:
+    with guarded_stations([Carrier.KERNEL, Carrier.KERNEL], pool("10.65.0.0/16"), "ff") as lan:
         for way, mode in WAYS.items():
             lan.pool, lan.now = pool("10.65.0.0/16", **mode), lan.now + 100
             lan.converge()

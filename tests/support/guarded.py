@@ -1,6 +1,6 @@
 """Two nodes with policy on nftables and a pod each, whose routes, tunnels and filters are ours: stations, with filters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from felixlite.ipip.plan import Carrier
@@ -14,9 +14,9 @@ IPERF = 5201
 
 
 @contextmanager
-def guarded_stations(pool: Pool, prefix: str, carrier: Carrier = Carrier.KERNEL) -> Iterator[Lan]:
+def guarded_stations(carriers: Iterable[Carrier], pool: Pool, prefix: str) -> Iterator[Lan]:
     """Pods may send anything, and get what lab/traffic.py and iperf3 send; nobody answers at the default gateway."""
-    with stations([carrier, carrier], pool, prefix, filters=True) as lan:
+    with stations(carriers, pool, prefix, filters=True) as lan:
         for number, (name, space) in enumerate(lan.spaces.items(), 1):
             lan.pods[name].ip(f"neighbour replace 169.254.1.1 dev eth0 lladdr {HOST_MAC} nud permanent")
             space.ip("route add default via 192.168.50.254 dev eth0")
