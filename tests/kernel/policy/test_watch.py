@@ -44,10 +44,9 @@ def test_only_what_others_do_to_our_table_is_heard() -> None:
 
 
 def test_what_others_do_to_the_table_of_the_fast_path_is_heard() -> None:
-    with namespace("fp") as node:
+    with namespace("fp") as node, ExitStack() as closing:
         heard: Queue[str] = Queue()
-        events = node.run(NftablesEvents, heard.put)
-        threading.Thread(target=events.run, daemon=True).start()
+        listening(node, heard, closing)
         node.command("nft", "add", "table", "inet", "felixlite")  # not ours: ours are ip and ip6
         node.command("nft", "add", "table", "inet", "felixlite-flows")
         assert heard.get(timeout=5) == "fast path"
