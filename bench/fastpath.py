@@ -19,7 +19,7 @@ from tests.support.overlays import pool
 from tests.support.stations import Lan
 from tests.vm import guest
 
-PAIRS, PATIENCE = 5, 170.0
+PAIRS, PATIENCE = 9, 170.0
 WAYS: dict[str, dict[str, str]] = {"native": {}, "IPIP": {"ipip": "Always"}}
 
 
