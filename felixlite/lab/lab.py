@@ -74,7 +74,7 @@ class Lab:
             raise FelixliteError(
                 f"lab {self.topology.name!r} is up already: `felixlite lab down` first, or another --name"
             )
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)  # FRR's daemons, who are not root, have to get in
         self._keep_topology()
         world.build(self.topology)
         self._tell(f"{self.topology.nodes} nodes, {self.topology.subnets} subnets, the cables between them")
@@ -358,10 +358,13 @@ class Lab:
         """Pod to pod, pod to the outside and routers to pods."""
         places = [*self.pod_places(), *self.other_places()]
         with Prober(places) as prober:
-            return prober.matrix(matrix.pairs(places), count, patience)
+            return prober.matrix(self._pairs(places), count, patience)
 
     def wait_until_green(self, seconds: float = 60.0) -> None:
         places = [*self.pod_places(), *self.other_places()]
         with Prober(places) as prober:
-            matrix.wait_until_green(prober, matrix.pairs(places), seconds)
+            matrix.wait_until_green(prober, self._pairs(places), seconds)
         self._tell("every pod reaches every pod, the routers and the outside")
+
+    def _pairs(self, places: list[Place]) -> list[matrix.Pair]:
+        return matrix.pairs(places, forward=self.topology.router != "gobgp")

@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 Pair = tuple[Place, Place]
 
 
-def pairs(places: Sequence[Place]) -> list[Pair]:
-    """Pod to pod, pod to the routers and the outside, routers to pods. The outside has never heard of pods."""
+def pairs(places: Sequence[Place], *, forward: bool = True) -> list[Pair]:
+    """Pod to pod, pod to the routers and the outside, routers to pods. The outside has never heard of pods.
+
+    `forward`: the routers put what they learn into their kernel; GoBGP alone does not, and its machine reaches no pod.
+    """
     inner, outer = [p for p in places if p.node], [p for p in places if not p.node]
     return [
         *((a, b) for a in inner for b in inner if a != b),
         *((a, b) for a in inner for b in outer),
-        *((a, b) for a in outer if a.name != "outside" for b in inner),
+        *((a, b) for a in outer if forward and a.name != "outside" for b in inner),
     ]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from felixlite.lab import rack, routers, world
+from felixlite.lab.lab import Lab
 from felixlite.lab.topology import CLUSTER_AS, ROUTER_KINDS, Topology
 from tests.support.labs import lab_name
 
@@ -41,3 +42,13 @@ def test_a_router_hears_a_node_that_calls_it(lab):
         world.wait_for(
             lambda: str(node.address) in world.run(table, namespace=machine.namespace), "the route in its kernel"
         )
+
+
+@pytest.mark.parametrize("router", [kind for kind in ROUTER_KINDS if kind != "bird"])  # all other tests have BIRD
+def test_a_lab_comes_up_with_every_router(router):
+    lab = Lab(Topology(name=lab_name("u"), nodes=2, pods=1, router=router, settings={"FELIXLITE_WAITFORACCEPTS": "60"}))
+    try:
+        lab.up()
+        assert all(cell.is_right for cell in lab.ping())
+    finally:
+        lab.down()
