@@ -63,6 +63,7 @@ from felixlite.plan import NodePlanner, Surroundings
 from felixlite.policy import flowtable
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.watch import LegacyEvents, NftablesEvents
+from felixlite.precedence import Precedence
 from felixlite.publication import Publication
 from felixlite.readiness import Readiness
 from felixlite.reconcile import Reconciler
@@ -142,6 +143,8 @@ class Agent:
         )
         by_store = StoreView(self.store, self.here, time.time)
         self.timings = Timings()
+        self.precedence = Precedence()
+        give_way = self.precedence.give_way
         view = SnapshotView(lambda: self.loop.snapshot, source.NAME, by_store)
         self.ipam = Ipam(self.store, self.here, view, observe=self.timings, epoch=lambda: self.source.epoch)
         self.speaker = Speaker(options.run_directory / "bgp", self._put, self._touched)
@@ -151,12 +154,19 @@ class Agent:
             Snapshot(self.here), self.planner, self.reconciler, needs=(source.NAME, events.SOURCE), report=self._report
         )
         self.source = Source(
-            self.store, tuple(DOCUMENTS), Intake(self.here, DOCUMENTS), self.loop.put, first=self.membership.join
+            self.store,
+            tuple(DOCUMENTS),
+            Intake(self.here, DOCUMENTS),
+            self.loop.put,
+            first=self.membership.join,
+            give_way=give_way,
         )
-        self.policy_events = NftablesEvents(self.loop.touched)
+        self.policy_events = NftablesEvents(self.loop.touched, give_way)
         policy_tables = [table for table in self.reconciler.tables if isinstance(table, PolicyTable)]
         self.legacy_events = LegacyEvents(self.loop.touched, policy_tables)
-        self.events = Events(self.host, self.loop.put, self.loop.touched, self.routes.owns, self.links.adopts)
+        self.events = Events(
+            self.host, self.loop.put, self.loop.touched, self.routes.owns, self.links.adopts, give_way=give_way
+        )
         self.publication = Publication(
             self.store,
             self.here,
@@ -274,6 +284,7 @@ class Agent:
             differences=lambda: self.loop.ask(lambda loop: loop.reconciler.differences(loop.planned.tables)),
             has_namespace=lambda name: f"kns.{name}" in self.loop.snapshot.profiles,
             ahead=self.source.ahead,
+            precedence=self.precedence,
         )
         attachments = Attachments(self.store, self.ipam, core, self.here, Notes(self.options.run_directory))
         return Server(bound(self.options.run_directory / "cni.sock"), attachments)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from felixlite import collector
 from felixlite.mirrors import Failure
@@ -23,6 +23,8 @@ from felixlite.tables import Plan
 from felixlite.turn import Outcome, Spare
 
 T = TypeVar("T")
+
+BREATH: Final = 0.0003  # seconds in which whoever waited for a round may answer, before it is told to others
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,8 @@ class Loop:
         self.last_round = told
         for done in waiting:
             done.set_result(told)
+        if waiting:
+            time.sleep(BREATH)
         self._report(told, self.snapshot)
 
     def _is_old_news(self, work: "Sequence[_Fold | _Touched | None]", before: Snapshot) -> bool:

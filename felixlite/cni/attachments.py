@@ -11,7 +11,7 @@ One lock for each host interface: whatever comes for one pod comes one after the
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -19,7 +19,6 @@ from typing import Any, Final
 from felixlite.addresses import Prefix
 from felixlite.cni import pods, result, wiring
 from felixlite.cni.core import Core, concerns, unsettled, wait_for
-from felixlite.cni.early import Early
 from felixlite.cni.errors import CniError, Code
 from felixlite.cni.garbage import Garbage, container_of
 from felixlite.cni.locks import Locks
@@ -43,7 +42,6 @@ from felixlite.snapshot import Change, Gone, LinkState, Put
 ADD_PATIENCE: Final = 30.0
 DEL_PATIENCE: Final = 5.0
 PAUSE: Final = 0.05
-PAIRS_AT_ONCE: Final = 8
 LOST: Final = 10  # comparisons lost in a row before we give up
 
 
@@ -62,7 +60,6 @@ class Attachments:
         self.store, self.ipam, self.core, self.node, self.notes = store, ipam, core, node, notes
         self.locks = Locks()
         self.removals = Removals()
-        self.pairs = ThreadPoolExecutor(PAIRS_AT_ONCE, "cni-pair")
         self.garbage = Garbage(store, ipam, node, self.locks, self.removals, self._tell_gone)
 
     # -- ADD
@@ -78,20 +75,23 @@ class Attachments:
             wanted = self._wanted(request, who)
             asked.stopwatch.lap("pod")
             pod = self._pod_end(request, wanted)
-            pairs = Early(self.pairs, who.host_interface, namespace, pod)
+            early = wiring.begin(who.host_interface, namespace, pod)
+            asked.stopwatch.lap("pair")
             try:
-                assigned, workload = self._assign(request, who, wanted, pairs)
+                assigned, workload = self._assign(request, who, wanted)
             except BaseException:
-                if pairs.drop():
+                if early:
+                    early.inside.close()
                     self.removals.start(who.host_interface, lambda: None)
                 raise
             asked.stopwatch.lap("assign")
+            pod = replace(pod, addresses=assigned.addresses, families=families_of(assigned.addresses))
             try:
                 elsewhere = wiring.Elsewhere(self._forget_link, self.removals.wait_for_all)
-                with pairs.get(assigned.addresses, elsewhere) as pair:
+                with wiring.make(early, who.host_interface, namespace, pod, elsewhere) as pair:
                     link = pair.link(pod.mtu)
                     told = self._tell(who, assigned.also, workload, link)
-                    wiring.furnish(pair, replace(pod, addresses=assigned.addresses))
+                    wiring.furnish(pair, pod)
                 asked.stopwatch.lap("wire")
                 self._await(workload, told)
                 asked.stopwatch.lap("rows")
@@ -123,8 +123,7 @@ class Attachments:
         most = int(request.config.get("mtu") or 0) or self.core.most_mtu()
         return replace(pods.wants(request, who, pod, namespace), most_mtu=most)
 
-    def _assign(self, request: Request, who: pods.Whose, wanted: pods.Wants, pairs: Early) -> tuple[Assigned, Workload]:
-        """The pair is made while the store writes: nothing else is computed here then."""
+    def _assign(self, request: Request, who: pods.Whose, wanted: pods.Wants) -> tuple[Assigned, Workload]:
         attributes = {"node": self.node, "namespace": who.namespace, "pod": who.pod}
         ask = choice.Request(
             request.handle,
@@ -141,7 +140,6 @@ class Attachments:
         def endpoint(addresses: tuple[Prefix, ...]) -> Sequence[Write]:
             nonlocal document
             document = pods.endpoint_document(who, request, wanted, addresses)
-            pairs.begin(addresses)
             return [Write(who.endpoint, document, revision)]
 
         with store_errors("assigning an address"):
@@ -160,7 +158,7 @@ class Attachments:
     def _pod_end(self, request: Request, wanted: pods.Wants) -> PodEnd:
         """Before it has addresses."""
         mtu = int(request.config.get("mtu") or 0) or self.core.mtu() or NO_UPLINK_MTU
-        return _pod_end(request, wanted.mac, mtu, ())
+        return _pod_end(request, wanted.mac, mtu, wanted.families)
 
     def _forget_link(self, name: str) -> None:
         """An older pair of ours goes: what stood on it went with it, and the core must know before the new one is there."""
@@ -274,7 +272,7 @@ class Attachments:
             workload = parse(entry.document).inside()
             if missing := [str(a) for a in expected if a not in workload.addresses]:
                 raise CniError(Code.NOT_AS_ADDED, f"address {missing[0]} is not assigned to this container")
-            pod = _pod_end(request, workload.mac or "", 0, workload.addresses)
+            pod = _pod_end(request, workload.mac or "", 0, families_of(workload.addresses), workload.addresses)
             wrong = first_wrong(who.host_interface, namespace, pod) or self._first_difference(workload)
         if wrong:
             raise CniError(Code.NOT_AS_ADDED, wrong)
@@ -287,10 +285,16 @@ class Attachments:
         return ""
 
 
-def _pod_end(request: Request, mac: str, mtu: int, addresses: Sequence[Prefix]) -> PodEnd:
+def _pod_end(
+    request: Request, mac: str, mtu: int, families: frozenset[int], addresses: Sequence[Prefix] = ()
+) -> PodEnd:
     settings: Mapping[str, Any] = request.config.get("container_settings") or {}
     forwards = settings.get("allow_ip_forwarding") is True
-    return PodEnd(request.interface, mac, mtu, addresses, result.wants_default_routes(request), forwards)
+    return PodEnd(request.interface, mac, mtu, families, addresses, result.wants_default_routes(request), forwards)
+
+
+def families_of(addresses: Sequence[Prefix]) -> frozenset[int]:
+    return frozenset(address.family for address in addresses)
 
 
 def _key(workload: Workload) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from felixlite.cni.errors import CniError, Code
 from felixlite.datastore.store import Key
 from felixlite.model.inside import Workload
+from felixlite.precedence import Precedence
 from felixlite.rows import RouteKey
 from felixlite.snapshot import Change
 from felixlite.tables import Diff
@@ -48,6 +49,7 @@ class Core:
     ahead: Ahead = lambda _key, _revision, tell: tell()
     most_mtu: Callable[[], int | None] = lambda: None
     making: Callable[[str], AbstractContextManager[None]] = lambda _link: nullcontext()
+    precedence: Precedence = field(default_factory=Precedence)
 
 
 def wait_for(coming: "Future[Any]", seconds: float) -> Told:

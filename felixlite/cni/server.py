@@ -98,7 +98,7 @@ class Server:
         while (item := self._queue.get()) is not None:
             caller, stopwatch = item
             stopwatch.lap("queue")
-            with caller, suppress(OSError):  # the caller went away
+            with self.attachments.core.precedence.taken(), caller, suppress(OSError):  # the caller went away
                 self._serve(caller, stopwatch)
 
     def work_off_notes(self) -> None:

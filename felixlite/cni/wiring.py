@@ -83,8 +83,8 @@ def _must_be_a_namespace(descriptor: int, path: str) -> None:
 class Pair:
     """Both ends are where they belong, the host's is up; the pod's has no address yet. To be closed."""
 
-    def __init__(self, name: str, index: int, pod_index: int, inside: Socket) -> None:
-        self.name, self.index, self.pod_index, self.inside = name, index, pod_index, inside
+    def __init__(self, name: str, index: int, pod_index: int, families: frozenset[int], inside: Socket) -> None:
+        self.name, self.index, self.pod_index, self.families, self.inside = name, index, pod_index, families, inside
 
     def __enter__(self) -> Self:
         return self
@@ -105,16 +105,23 @@ def begin(name: str, namespace: int, pod: PodEnd) -> Pair | None:
         if index is None:
             return None
         stack.pop_all()
-        return Pair(name, index, index, inside)
+        return Pair(name, index, index, pod.families, inside)
 
 
-def make(name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> Pair:
-    """The pair. What an earlier try left is taken over, what an older pod of that name left goes."""
+def make(begun: Pair | None, name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> Pair:
+    """The pair: the one that was begun, if it was and has room for these families.
+
+    What an earlier try left is taken over, what an older pod of that name left goes.
+    """
+    if begun and pod.families <= begun.families:
+        return begun
+    if begun:
+        begun.inside.close()
     with ExitStack() as stack, Socket() as host:
         inside = stack.enter_context(_inside(namespace, pod))
         ends = _made(host, name, inside, namespace, pod, elsewhere)
         stack.pop_all()
-        return Pair(name, *ends, inside)
+        return Pair(name, *ends, pod.families, inside)
 
 
 def furnish(pair: Pair, pod: PodEnd) -> None:

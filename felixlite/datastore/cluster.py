@@ -69,7 +69,6 @@ class Connection:
         self._stream = client.channel.stream_stream(
             "/etcdserverpb.Watch/Watch",
             request_serializer=lambda request: request if isinstance(request, bytes) else request.SerializeToString(),
-            response_deserializer=rpc.WatchResponse.FromString,
         )
         self.kv = client.kvstub
         self.transact = client.channel.unary_unary("/etcdserverpb.KV/Txn")  # bytes in, bytes out: etcd_wire.py

@@ -87,7 +87,7 @@ class EtcdWatch:
             self._heard = time.monotonic()
             if response is None:
                 return
-            yield response
+            yield rpc.WatchResponse.FromString(response)
 
     def _requests(self, over: threading.Event) -> Iterator[Any]:
         """Runs in gRPC's thread: one creation for each prefix, then probes."""

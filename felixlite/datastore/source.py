@@ -82,7 +82,9 @@ class Source:
         first: Callable[[], None] = lambda: None,  # before every list: whether it is the right store at all
         spread: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
+        self._give_way = give_way
         self.health = Health(store.address)
         self._store, self._kinds, self._intake, self._put = store, tuple(kinds), intake, put
         self._first, self._spread, self._clock = first, spread, clock
@@ -158,6 +160,7 @@ class Source:
                 return
             self._note(state="watching", failing_since=None, watching_since=self._clock())
             for event in watch:
+                self._give_way()
                 self._note(last_contact=self._clock(), events=self.health.events + 1)
                 self._tell(self._news(event))
 

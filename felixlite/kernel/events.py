@@ -172,8 +172,9 @@ class Events:
         owns: Callable[[RouteKey], bool] = lambda _: False,
         adopts: Callable[[str], bool] = lambda _: True,
         other_ports: Collection[int] = (),
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
-        self.put, self.touched = put, touched
+        self.put, self.touched, self.give_way = put, touched, give_way
         self.expected = Expected(put)
         self.picture = Picture(owns, adopts=adopts, expected=self.expected)
         self._own = Host(host.namespace)  # a Host belongs to one thread
@@ -190,6 +191,7 @@ class Events:
             ready, _, _ = select.select([self._listener.fileno(), self._wake], [], [])
             if self._wake in ready:
                 return
+            self.give_way()
             self._hear()
 
     def stop(self) -> None:

@@ -33,8 +33,8 @@ _TOLD = {int(socket.AF_INET): table_name(4), int(socket.AF_INET6): table_name(6)
 class NftablesEvents:
     """Belongs to the network namespace of the thread that makes it."""
 
-    def __init__(self, touched: Callable[[str], None]) -> None:
-        self._touched = touched
+    def __init__(self, touched: Callable[[str], None], give_way: Callable[[], None] = lambda: None) -> None:
+        self._touched, self._give_way = touched, give_way
         self._socket = _listening()
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._unread: list[bytes] = []  # of this transaction: whose it is comes at its end, and mostly it is ours
@@ -53,6 +53,7 @@ class NftablesEvents:
                     raise
                 self._tell({*_TOLD.values()})
                 continue
+            self._give_way()
             self.hear(data)
 
     def hear(self, data: bytes) -> None:
