@@ -15,6 +15,7 @@ from felixlite.bgp import announcing, services
 from felixlite.bgp import plan as bgp
 from felixlite.bgp.sessions import SOURCE as BGP
 from felixlite.cni import plan as cni
+from felixlite.cni.names import is_interface_name
 from felixlite.config import Settings
 from felixlite.errors import FelixliteError
 from felixlite.ipam import plan as ipam
@@ -24,7 +25,7 @@ from felixlite.ipip.devices import Mtus, Tunnel
 from felixlite.ipip.plan import Carrier, Ground
 from felixlite.loop import Planned
 from felixlite.model.effective import bgp_configuration
-from felixlite.model.inside import BgpConfiguration, Node, Workload
+from felixlite.model.inside import BgpConfiguration, BgpPeer, Node, Pool, Workload
 from felixlite.policy import fastpath
 from felixlite.policy import settings as policy_settings
 from felixlite.policy.inputs import Inputs
@@ -32,7 +33,7 @@ from felixlite.policy.plan import Planner as PolicyPlanner
 from felixlite.policy.plan import PolicyPlan
 from felixlite.policy.rows import Tunnel as PolicyTunnel
 from felixlite.remember import PerKey, Remembered, Settled
-from felixlite.rows import OuterHeader, Route
+from felixlite.rows import OuterHeader, Route, RouteKey
 from felixlite.snapshot import Learned, LinkState, Snapshot
 
 V = TypeVar("V")
@@ -64,7 +65,11 @@ class NodePlanner:
         self.published: Published = (frozenset(), frozenset())
         self.published_of = Settled(_published)
         self.settings_of = Remembered(config.effective)
+        self.own_links = Settled(_not_of_pods)
         self.uplinks = Settled(ipip.uplinks)
+        self.uplink_names = Remembered(_values)
+        self.tunnel_mtus = Remembered(_tunnel_mtus)
+        self.outer_header = Remembered(_outer_header)
         self.reach = Settled(ipip.reach)
         self.mtus_of = Settled(devices.mtus)
         self.owners = Remembered(ipip.owners)
@@ -91,7 +96,7 @@ class NodePlanner:
         self.bgp_configuration = Remembered(bgp_configuration)
         self.guards = Remembered(_guards)
         self.peering = Remembered(bgp.peers)
-        self.gateways = Settled(bgp.gateways)
+        self.gateways = Settled(_gateways)
         self.announcements = Remembered(announcing.announcements)
         self.services = Settled(services.addresses)
         self.service_ranges = Remembered(services.named)
@@ -130,7 +135,9 @@ class NodePlanner:
             "pod mtus": (pods["pod_mtus"],),
             fastpath.NAME: (self._fast_path(snapshot, ground, settings),),
         }
-        self.published = self.published_of(self.progress, here, snapshot, self.given.carrier)
+        self.published = self.published_of(
+            self.progress, here, snapshot.pools, self.own_links(snapshot.links), self.given.carrier
+        )
         notes = partial(self._notes, snapshot, ground, settings, (*policy.notes, *peering.notes))
         spare = None if BGP in snapshot.in_sync else routes_to_elsewhere
         self.last = Planned(tables, notes, self.progress.ask_again_at, spare=spare)
@@ -144,21 +151,17 @@ class NodePlanner:
     def _step(self, s: Snapshot, now: float, here: Node, settings: Settings) -> tuple[Mtus, Ground]:
         """Move the switch of encapsulations on, and take the ground that routes are decided on."""
         patience = settings["waitForAccepts"] if self.given.patient else 0.0
-        self.progress = switch.advance(self.progress, now, here, s.nodes, s.pools, s.links, patience)
+        links = self.own_links(s.links)
+        self.progress = switch.advance(self.progress, now, here, s.nodes, s.pools, links, patience)
         uplinks = self.uplinks(here, s.link_addresses)
-        configured = {
-            Tunnel.IPIP: settings["ipipMTU"],
-            Tunnel.VXLAN: settings["vxlanMTU"],
-            Tunnel.VXLAN_V6: settings["vxlanMTUV6"],
-        }
-        pattern = settings["mtuIfacePattern"]
-        mtus = self.mtus_of(self.progress.open, s.links, tuple(uplinks.values()), pattern, configured)
+        names, pattern = self.uplink_names(uplinks), settings["mtuIfacePattern"]
+        mtus = self.mtus_of(self.progress.open, links, names, pattern, self.tunnel_mtus(settings))
         self.ground = self.ground_of(
             here,
             s.nodes,
             self.pools(s.pools),
             uplinks,
-            self.reach(s.links, s.link_addresses),
+            self.reach(links, s.link_addresses),
             self.progress.sending,
             self.owners(s.nodes),
         )
@@ -183,17 +186,17 @@ class NodePlanner:
     def _tunnels(self, s: Snapshot, ground: Ground, mtus: Mtus, settings: Settings) -> dict[str, Slices]:
         opened, here, carrier = self.progress.open, ground.here, self.given.carrier
         vni, port = settings["vxlanVNI"], settings["vxlanPort"]
-        header = OuterHeader(settings["ipipTTL"], settings["ipipPMTUDiscovery"])
+        header, links = self.outer_header(settings), self.own_links(s.links)
         addressed = self.addressed(s.link_addresses)
         return {
             "links": (self.links(opened, here, ground.uplinks, mtus, carrier, vni, port, header),),
             "addresses": (self.addresses(opened, here, s.link_addresses),),
-            "sysctls": (self.sysctls(opened, s.links, ground.uplinks, addressed),),
+            "sysctls": (self.sysctls(opened, links, ground.uplinks, addressed),),
             "neighbours": (self.neighbours(opened, here, s.nodes),),
             "fdb": (self.forwarding(opened, here, s.nodes),),
             "ipip ends": (self.ends(opened, here, s.nodes, settings["externalNodesList"], carrier, header),),
             "forwarders": (self.forwarders(opened, carrier, header),),
-            "classifiers": (self.classifiers(opened, s.links, ground.uplinks, addressed, carrier),),
+            "classifiers": (self.classifiers(opened, links, ground.uplinks, addressed, carrier),),
         }
 
     def _pods(self, s: Snapshot, ground: Ground, mtus: Mtus) -> dict[str, Mapping[Any, Any]]:
@@ -215,7 +218,7 @@ class NodePlanner:
             self.by_block_less(by_block, pods),
             self.by_bgp_less(by_bgp, by_block, own, pods),
             outside,
-            self.gateways(ground.here, s.bgp_peers.values()),
+            self.gateways(ground.here, s.bgp_peers),
         )
 
     def _peering(self, s: Snapshot, here: Node, configuration: BgpConfiguration) -> bgp.Peering:
@@ -269,9 +272,37 @@ def _values(mapping: Mapping[Any, V]) -> tuple[V, ...]:
     return tuple(mapping.values())
 
 
-def _published(progress: switch.Progress, here: Node, s: Snapshot, carrier: Carrier) -> Published:
-    accepts = switch.published_accepts(progress, here, s.links, carrier)
-    return accepts, switch.published_sends(progress, s.pools)
+def _not_of_pods(links: Mapping[str, LinkState]) -> Mapping[str, LinkState]:
+    """A pod comes or goes: of that nothing that leads out of the node has to know."""
+    return {name: link for name, link in links.items() if not is_interface_name(name)}
+
+
+def _tunnel_mtus(settings: Settings) -> dict[Tunnel, int]:
+    """What is configured; 0: to be found out."""
+    return {
+        Tunnel.IPIP: settings["ipipMTU"],
+        Tunnel.VXLAN: settings["vxlanMTU"],
+        Tunnel.VXLAN_V6: settings["vxlanMTUV6"],
+    }
+
+
+def _outer_header(settings: Settings) -> OuterHeader:
+    return OuterHeader(settings["ipipTTL"], settings["ipipPMTUDiscovery"])
+
+
+def _gateways(here: Node, bgp_peers: Mapping[Any, BgpPeer]) -> dict[RouteKey, Route]:
+    return bgp.gateways(here, bgp_peers.values())
+
+
+def _published(
+    progress: switch.Progress,
+    here: Node,
+    pools: Mapping[str, Pool],
+    links: Mapping[str, LinkState],
+    carrier: Carrier,
+) -> Published:
+    accepts = switch.published_accepts(progress, here, links, carrier)
+    return accepts, switch.published_sends(progress, pools)
 
 
 def _guards(settings: Settings) -> bgp.Guards:

@@ -5,6 +5,7 @@ Forgetting changes nothing but the time taken.
 """
 
 from collections.abc import Callable, Hashable, Mapping
+from operator import is_not
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from felixlite.versions import Versions, differing, patched
@@ -26,7 +27,7 @@ class Remembered(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         given = (*args, *kwargs.values())
         before = self.arguments
-        if before is None or len(before) != len(given) or any(a is not b for a, b in zip(before, given, strict=True)):
+        if before is None or len(before) != len(given) or any(map(is_not, before, given)):
             self.answer = self.function(*args, **kwargs)
             self.arguments = given
         return self.answer
@@ -67,15 +68,13 @@ class PerKey(Generic[K, V]):
             self.rows = patched(self.rows, fresh, [key for key in stale if key not in fresh])
 
 
-class Settled(Generic[P, R]):
-    """A cheap pure function that answers the same object as long as the answer is an equal one."""
+class Settled(Remembered[P, R]):
+    """A pure function that answers the same object as long as the answer is an equal one, whatever its arguments are."""
 
     def __init__(self, function: Callable[P, R]) -> None:
-        self.function = function
-        self.answer: R | None = None
+        super().__init__(self._settled)
+        self.fresh = function
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        fresh = self.function(*args, **kwargs)
-        if self.answer is None or fresh != self.answer:
-            self.answer = fresh
-        return self.answer
+    def _settled(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        fresh = self.fresh(*args, **kwargs)
+        return self.answer if self.arguments is not None and fresh == self.answer else fresh

@@ -93,8 +93,8 @@ class Pair:
         self.inside.close()
 
     def link(self, mtu: int) -> LinkState:
-        """The host's end, as the kernel tells it when the pod's end is up as well."""
-        return LinkState(self.name, self.index, "veth", up=True, mtu=mtu, mac=HOST_MAC)
+        """The host's end, as the kernel tells it first: without a carrier, as the pod's end is down."""
+        return LinkState(self.name, self.index, "veth", up=False, mtu=mtu, mac=HOST_MAC)
 
 
 def begin(name: str, namespace: int, pod: PodEnd) -> Pair | None:
