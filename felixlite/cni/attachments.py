@@ -19,6 +19,7 @@ from typing import Any, Final
 from felixlite.addresses import Prefix
 from felixlite.cni import pods, result, wiring
 from felixlite.cni.core import Core, concerns, unsettled, wait_for
+from felixlite.cni.early import Early
 from felixlite.cni.errors import CniError, Code
 from felixlite.cni.garbage import Garbage, container_of
 from felixlite.cni.locks import Locks
@@ -75,20 +76,18 @@ class Attachments:
             wanted = self._wanted(request, who)
             asked.stopwatch.lap("pod")
             pod = self._pod_end(request, wanted)
-            early = wiring.begin(who.host_interface, namespace, pod)
-            asked.stopwatch.lap("pair")
+            early = Early(who.host_interface, namespace, pod)
             try:
-                assigned, workload = self._assign(request, who, wanted)
+                assigned, workload = self._assign(request, who, wanted, early)
             except BaseException:
-                if early:
-                    early.inside.close()
+                if early.drop():
                     self.removals.start(who.host_interface, lambda: None)
                 raise
             asked.stopwatch.lap("assign")
             pod = replace(pod, addresses=assigned.addresses, families=families_of(assigned.addresses))
             try:
                 elsewhere = wiring.Elsewhere(self._forget_link, self.removals.wait_for_all)
-                with wiring.make(early, who.host_interface, namespace, pod, elsewhere) as pair:
+                with early.get(pod, elsewhere) as pair:
                     link = pair.link(pod.mtu)
                     told = self._tell(who, assigned.also, workload, link)
                     wiring.furnish(pair, pod)
@@ -123,7 +122,7 @@ class Attachments:
         most = int(request.config.get("mtu") or 0) or self.core.most_mtu()
         return replace(pods.wants(request, who, pod, namespace), most_mtu=most)
 
-    def _assign(self, request: Request, who: pods.Whose, wanted: pods.Wants) -> tuple[Assigned, Workload]:
+    def _assign(self, request: Request, who: pods.Whose, wanted: pods.Wants, early: Early) -> tuple[Assigned, Workload]:
         attributes = {"node": self.node, "namespace": who.namespace, "pod": who.pod}
         ask = choice.Request(
             request.handle,
@@ -146,7 +145,7 @@ class Attachments:
             revision: str | None = None  # mostly there is none: found out by the comparison, not by a read
             for attempt in range(LOST):
                 try:
-                    assigned = self.ipam.assign(ask, endpoint)
+                    assigned = self.ipam.assign(ask, endpoint, early.begin)
                     return assigned, parse(document).inside()
                 except Conflict:
                     if attempt == LOST - 1:

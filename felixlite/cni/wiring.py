@@ -108,15 +108,8 @@ def begin(name: str, namespace: int, pod: PodEnd) -> Pair | None:
         return Pair(name, index, index, pod.families, inside)
 
 
-def make(begun: Pair | None, name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> Pair:
-    """The pair: the one that was begun, if it was and has room for these families.
-
-    What an earlier try left is taken over, what an older pod of that name left goes.
-    """
-    if begun and pod.families <= begun.families:
-        return begun
-    if begun:
-        begun.inside.close()
+def make(name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> Pair:
+    """The pair. What an earlier try left is taken over, what an older pod of that name left goes."""
     with ExitStack() as stack, Socket() as host:
         inside = stack.enter_context(_inside(namespace, pod))
         ends = _made(host, name, inside, namespace, pod, elsewhere)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from felixlite.datastore.address import EtcdAddress, split
+from felixlite.datastore.store import Meanwhile
 from felixlite.errors import Away, Compacted, Denied, StoreError, Unreachable
 
 os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
@@ -92,9 +93,22 @@ class Cluster:
     def range(self, request: Any) -> Any:
         return self.call(lambda c: c.kv.Range(request, self.address.timeout, metadata=c.metadata), again=True)
 
-    def txn(self, request: bytes, *, again: bool = False) -> bytes:
-        answer: bytes = self.call(lambda c: c.transact(request, self.address.timeout, metadata=c.metadata), again=again)
-        return answer
+    def txn(self, request: bytes, *, again: bool = False, meanwhile: Meanwhile = None) -> bytes:
+        """`meanwhile` is called once, while the answer is awaited."""
+        once = iter((meanwhile,) if meanwhile else ())
+
+        def sent(connection: Connection) -> bytes:
+            answer = connection.transact.future(request, self.address.timeout, metadata=connection.metadata)
+            for work in once:
+                work()
+            found: bytes = answer.result()
+            return found
+
+        def asked(connection: Connection) -> bytes:
+            found: bytes = connection.transact(request, self.address.timeout, metadata=connection.metadata)
+            return found
+
+        return self.call(sent if meanwhile else asked, again=again)
 
     def call(self, work: Callable[[Connection], T], *, again: bool) -> T:
         """`again`: doing it twice does no harm."""

@@ -18,7 +18,7 @@ from felixlite.datastore.cluster import Cluster, rpc
 from felixlite.datastore.documents import born, kept
 from felixlite.datastore.etcd_watch import EtcdWatch, end_of, entry_at, entry_of
 from felixlite.datastore.layout import keeps_metadata, key_of, path_of, prefixes, stored
-from felixlite.datastore.store import Document, Entry, Key, Listing, Overtaken, Write, in_order
+from felixlite.datastore.store import Document, Entry, Key, Listing, Meanwhile, Overtaken, Write, in_order
 from felixlite.errors import AlreadyExists, Compacted, Conflict, NotFound, StoreError
 
 PAGE = 1000  # objects a request
@@ -72,7 +72,7 @@ class EtcdStore:
         if not answer.responses[0].response_delete_range.deleted:
             raise NotFound(f"there is no {key}")
 
-    def commit(self, writes: Sequence[Write]) -> Sequence[Entry | None]:
+    def commit(self, writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
         if len(writes) > MOST_KEYS:
             raise StoreError(f"{len(writes)} writes at once are too many for one transaction: at most {MOST_KEYS}")
         documents = [_to_write(write) for write in writes]
@@ -86,7 +86,8 @@ class EtcdStore:
                 (_still(write.key, write.revision) for write in writes),
                 operations,
                 (_read(write.key) for write in writes),
-            )
+            ),
+            meanwhile=meanwhile,
         )
         revision = etcd_wire.written(answer)
         if revision is None:

@@ -23,7 +23,18 @@ from felixlite.datastore.documents import born, framed, kept
 from felixlite.datastore.folder import DEPTH, Folder
 from felixlite.datastore.history import History, Listener
 from felixlite.datastore.inotify import TreeEvents
-from felixlite.datastore.store import Changed, Deleted, Document, Entry, Key, Listing, Write, in_order, metadata
+from felixlite.datastore.store import (
+    Changed,
+    Deleted,
+    Document,
+    Entry,
+    Key,
+    Listing,
+    Meanwhile,
+    Write,
+    in_order,
+    metadata,
+)
 from felixlite.errors import AlreadyExists, Compacted, Conflict, FelixliteError, Misconfigured, NotFound, StoreError
 from felixlite.yamltext import as_yaml, values
 
@@ -97,7 +108,9 @@ class FileStore:
                 raise NotFound(f"there is no {key}")
             self._commit([Write(key, None, known.revision if revision is None else revision)])
 
-    def commit(self, writes: Sequence[Write]) -> Sequence[Entry | None]:
+    def commit(self, writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
+        if meanwhile:
+            meanwhile()
         try:
             return self._swap(writes)
         except NotFound as error:

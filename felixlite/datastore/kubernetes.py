@@ -18,7 +18,7 @@ from felixlite.datastore.kube_status import NotServed
 from felixlite.datastore.kube_watch import KubernetesWatch
 from felixlite.datastore.kubeconfig import KubernetesAddress
 from felixlite.datastore.layout import NoPlace
-from felixlite.datastore.store import Document, Entry, Key, Listing, Write, in_order, metadata
+from felixlite.datastore.store import Document, Entry, Key, Listing, Meanwhile, Write, in_order, metadata
 from felixlite.errors import AlreadyExists, Compacted, Conflict, NotFound, StoreError
 from felixlite.model.kind import CALICO_VERSION, CRD_GROUP, CRD_VERSION
 from felixlite.model.kinds import KINDS
@@ -116,7 +116,9 @@ class KubernetesStore:
             revision = self._doom(key, revision)
         self._delete(key, {"resourceVersion": _checked(key, revision)} if revision is not None else {})
 
-    def commit(self, writes: Sequence[Write]) -> Sequence[Entry | None]:
+    def commit(self, writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
+        if meanwhile:
+            meanwhile()
         return [self._one_of_several(write) for write in writes]
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import orjson
 
 from felixlite.datastore.documents import kept
 from felixlite.datastore.history import History, Listener
-from felixlite.datastore.store import Changed, Deleted, Document, Entry, Key, Listing, Write, in_order
+from felixlite.datastore.store import Changed, Deleted, Document, Entry, Key, Listing, Meanwhile, Write, in_order
 from felixlite.errors import AlreadyExists, Conflict, NotFound, StoreError
 
 
@@ -70,7 +70,9 @@ class MemoryStore:
             self._compare(key, revision)
             self._remove(key)
 
-    def commit(self, writes: Sequence[Write]) -> Sequence[Entry | None]:
+    def commit(self, writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
+        if meanwhile:
+            meanwhile()
         with self._lock:
             for write in writes:
                 there = self._entries.get(write.key)

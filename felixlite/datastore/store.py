@@ -12,7 +12,7 @@ somebody sees and replaces it.
 Revisions are opaque and only compared for equality, except that `watch` continues from one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -84,6 +84,9 @@ class Overtaken(Conflict):
         self.now = now
 
 
+Meanwhile = Callable[[], None] | None  # what the caller wants to do himself while the store is at work
+
+
 class Store(Protocol):
     """Raises only StoreErrors (felixlite.errors). Safe to use from several threads."""
 
@@ -112,8 +115,10 @@ class Store(Protocol):
         """NotFound if there is none; Conflict if a revision is given and it is another."""
         ...
 
-    def commit(self, writes: Sequence[Write]) -> Sequence[Entry | None]:
+    def commit(self, writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
         """All of the writes, in order; Conflict if any comparison fails (Overtaken where the store tells what it met).
+
+        `meanwhile` is called once, while the store is at work where that can be; it must not raise.
 
         With `atomic` nothing is written then; without, the writes before the failed one stay (the caller orders them
         so that a crash between any two is repairable).

@@ -8,7 +8,7 @@ request is answered with what its handle holds.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from felixlite.datastore.store import Entry, Key, Overtaken, Store, Write
+from felixlite.datastore.store import Entry, Key, Meanwhile, Overtaken, Store, Write
 from felixlite.errors import Conflict, StoreError
 from felixlite.ipam import blocks, documents
 from felixlite.ipam.assign import Assigned, Exhausted, NoPool, Taken
@@ -25,8 +25,11 @@ class _AlsoLost(Conflict):
 class Assignment:
     """One call of assign, over its attempts."""
 
-    def __init__(self, store: Store, own: OwnBlocks, releases: Releases, search: Search, also: Also) -> None:
+    def __init__(
+        self, store: Store, own: OwnBlocks, releases: Releases, search: Search, also: Also, meanwhile: Meanwhile = None
+    ) -> None:
         self.store, self.own, self.releases, self.search, self.also = store, own, releases, search, also
+        self.meanwhile = meanwhile
         self.request = search.request
         self.handle: Entry | None = None  # assumed absent until a commit says otherwise
         self.lost = 0
@@ -90,7 +93,7 @@ class Assignment:
         addresses = tuple(address for address, _ in draft.addresses)
         extra = list(self.also(addresses) if callable(self.also) else self.also)
         try:
-            entries = self.store.commit([*writes, *extra])
+            entries = self.store.commit([*writes, *extra], self.meanwhile)
         except LOST as lost:
             self._after_loss(draft, writes, lost, existed=existed)
             raise

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from felixlite.addresses import Address, Prefix
-from felixlite.datastore.store import Store
+from felixlite.datastore.store import Meanwhile, Store
 from felixlite.ipam import blocks
 from felixlite.ipam.assign import Assigned, Config, Request, View
 from felixlite.ipam.attempt import Assignment
@@ -53,8 +53,10 @@ class Ipam:
         self._remembered_in: object = None
         self._lock = threading.RLock()
 
-    def assign(self, request: Request, also: Also = ()) -> Assigned:
+    def assign(self, request: Request, also: Also = (), meanwhile: Meanwhile = None) -> Assigned:
         """All that the request wants, or an error that says why not; `also` is written in the same transaction.
+
+        `meanwhile` may be called once for each attempt, while the store is at work.
 
         Conflict: one of the caller's own writes lost its comparison, and nothing is assigned.
         """
@@ -62,7 +64,7 @@ class Ipam:
             began = time.monotonic()
             self._forget_another_epoch()
             search = Search(self.store, self.own, self._lenders, request, self._view(), self._clock)
-            assignment = Assignment(self.store, self.own, self._releases, search, also)
+            assignment = Assignment(self.store, self.own, self._releases, search, also, meanwhile)
             try:
                 return assignment.run()
             finally:
