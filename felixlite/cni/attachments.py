@@ -31,7 +31,7 @@ from felixlite.cni.removals import Removals
 from felixlite.cni.request import Request
 from felixlite.cni.request import parse as parse_request
 from felixlite.cni.stages import Stopwatch
-from felixlite.datastore.store import Document, Entry, Key, Store, Write
+from felixlite.datastore.store import Entry, Key, Store, Write
 from felixlite.errors import Conflict, FelixliteError
 from felixlite.ipam import assign as choice
 from felixlite.ipam.assign import Assigned
@@ -80,19 +80,14 @@ class Attachments:
             try:
                 assigned, workload = self._assign(request, who, wanted, early)
             except BaseException:
-                if early.drop():
+                if early.is_there:
                     self.removals.start(who.host_interface, lambda: None)
                 raise
             asked.stopwatch.lap("assign")
-            pod = replace(pod, addresses=assigned.addresses, families=families_of(assigned.addresses))
             try:
-                elsewhere = wiring.Elsewhere(self._forget_link, self.removals.wait_for_all)
-                with early.get(pod, elsewhere) as pair:
-                    link = pair.link(pod.mtu)
-                    told = self._tell(who, assigned.also, workload, link)
-                    wiring.furnish(pair, pod)
+                link = early.get(assigned.addresses, wiring.Elsewhere(self._forget_link, self.removals.wait_for_all))
                 asked.stopwatch.lap("wire")
-                self._await(workload, told)
+                self._await(workload, self._tell(who, assigned.also, workload, link))
                 asked.stopwatch.lap("rows")
             except BaseException:
                 if not assigned.existed:
@@ -134,11 +129,13 @@ class Attachments:
             namespace_labels=wanted.namespace_labels,
             reuse=True,
         )
-        document: Document = {}
+        workload: Workload | None = None
 
         def endpoint(addresses: tuple[Prefix, ...]) -> Sequence[Write]:
-            nonlocal document
+            nonlocal workload
             document = pods.endpoint_document(who, request, wanted, addresses)
+            workload = parse(document).inside()
+            early.plan(addresses)
             return [Write(who.endpoint, document, revision)]
 
         with store_errors("assigning an address"):
@@ -146,7 +143,8 @@ class Attachments:
             for attempt in range(LOST):
                 try:
                     assigned = self.ipam.assign(ask, endpoint, early.begin)
-                    return assigned, parse(document).inside()
+                    assert workload is not None  # noqa: S101  nothing is assigned without asking for the endpoint
+                    return assigned, workload
                 except Conflict:
                     if attempt == LOST - 1:
                         raise
@@ -157,7 +155,7 @@ class Attachments:
     def _pod_end(self, request: Request, wanted: pods.Wants) -> PodEnd:
         """Before it has addresses."""
         mtu = int(request.config.get("mtu") or 0) or self.core.mtu() or NO_UPLINK_MTU
-        return _pod_end(request, wanted.mac, mtu, wanted.families)
+        return _pod_end(request, wanted.mac, mtu, ())
 
     def _forget_link(self, name: str) -> None:
         """An older pair of ours goes: what stood on it went with it, and the core must know before the new one is there."""
@@ -271,7 +269,7 @@ class Attachments:
             workload = parse(entry.document).inside()
             if missing := [str(a) for a in expected if a not in workload.addresses]:
                 raise CniError(Code.NOT_AS_ADDED, f"address {missing[0]} is not assigned to this container")
-            pod = _pod_end(request, workload.mac or "", 0, families_of(workload.addresses), workload.addresses)
+            pod = _pod_end(request, workload.mac or "", 0, workload.addresses)
             wrong = first_wrong(who.host_interface, namespace, pod) or self._first_difference(workload)
         if wrong:
             raise CniError(Code.NOT_AS_ADDED, wrong)
@@ -284,16 +282,10 @@ class Attachments:
         return ""
 
 
-def _pod_end(
-    request: Request, mac: str, mtu: int, families: frozenset[int], addresses: Sequence[Prefix] = ()
-) -> PodEnd:
+def _pod_end(request: Request, mac: str, mtu: int, addresses: Sequence[Prefix]) -> PodEnd:
     settings: Mapping[str, Any] = request.config.get("container_settings") or {}
     forwards = settings.get("allow_ip_forwarding") is True
-    return PodEnd(request.interface, mac, mtu, families, addresses, result.wants_default_routes(request), forwards)
-
-
-def families_of(addresses: Sequence[Prefix]) -> frozenset[int]:
-    return frozenset(address.family for address in addresses)
+    return PodEnd(request.interface, mac, mtu, addresses, result.wants_default_routes(request), forwards)
 
 
 def _key(workload: Workload) -> tuple[str, str]:

@@ -1,44 +1,54 @@
-"""A pod's pair, made while the store writes its address down: both take a millisecond, and neither needs the other.
+"""A pod's pair, made while the store writes its address down: both take a millisecond or two, side by side.
 
-Only the plain case is begun early, where nothing has the names.  An address that turns out to be another one is no harm:
-it is put on the pair afterwards, and until then the pod cannot send, nor has the host a route to it.
+Only the plain case is begun early, where nothing has the names.  The address that it is made with is not the pod's until
+the store says so, and that is no harm: until the core has heard of the pod, the dispatch drops all that comes from the
+link, and the host has no route to it.  When the pod gets another address after all, the pair is made anew.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from felixlite.addresses import Prefix
 from felixlite.cni import wiring
 from felixlite.cni.errors import CniError
 from felixlite.cni.looking import PodEnd
+from felixlite.snapshot import LinkState
 
 
 class Early:
-    """The pair of one ADD; `namespace` stays open until get or drop."""
+    """The pair of one ADD; `namespace` stays open until it is done."""
 
     def __init__(self, name: str, namespace: int, pod: PodEnd) -> None:
         self._name, self._namespace, self._pod = name, namespace, pod
-        self._begun = False
-        self._pair: wiring.Pair | None = None
-        self._problem: CniError | None = None
+        self._link: LinkState | None = None
+        self._problem: Exception | None = None
+        self._tried = False
+
+    def plan(self, addresses: Sequence[Prefix]) -> None:
+        """The store is about to be asked for these."""
+        if not self._tried:
+            self._pod = replace(self._pod, addresses=addresses)
 
     def begin(self) -> None:
-        """Raises nothing: whoever is asked for the address meanwhile has to be heard out."""
-        if self._begun:
+        """The store is at work. Raises nothing: what it answers has to be heard first."""
+        if self._tried:
             return
-        self._begun = True
+        self._tried = True
         try:
-            self._pair = wiring.begin(self._name, self._namespace, self._pod)
-        except CniError as problem:
+            self._link = wiring.begin(self._name, self._namespace, self._pod)
+        except (CniError, OSError) as problem:
             self._problem = problem
 
-    def get(self, pod: PodEnd, elsewhere: wiring.Elsewhere) -> wiring.Pair:
-        """The pair for the pod with its addresses; made now if it could not be begun, or was begun for other families."""
+    @property
+    def is_there(self) -> bool:
+        return self._link is not None
+
+    def get(self, addresses: Sequence[Prefix], elsewhere: wiring.Elsewhere) -> LinkState:
+        """The host's end of the pair, for a pod with these addresses."""
         if self._problem:
             raise self._problem
-        if self._pair and pod.families <= self._pair.families:
-            return self._pair
-        self.drop()
-        return wiring.make(self._name, self._namespace, pod, elsewhere)
-
-    def drop(self) -> bool:
-        """It is not wanted. Whether there is a pair that has to go."""
-        if self._pair:
-            self._pair.inside.close()
-        return self._pair is not None
+        if self._link and self._pod.addresses == addresses:
+            return self._link
+        if self._link:
+            wiring.detach(self._name)
+        return wiring.make(self._name, self._namespace, replace(self._pod, addresses=addresses), elsewhere)

@@ -24,10 +24,13 @@ class PodEnd:
     name: str
     mac: str
     mtu: int
-    families: frozenset[int]
-    addresses: Sequence[Prefix] = ()  # of a pair that is still to be made they are not known yet
+    addresses: Sequence[Prefix]
     default_routes: bool = True
     forwards: bool = False  # ip_forward inside the pod
+
+    @property
+    def families(self) -> frozenset[int]:
+        return frozenset(address.family for address in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)

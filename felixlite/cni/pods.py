@@ -67,12 +67,6 @@ class Wants:
     spoofed: tuple[str, ...] = ()
     most_mtu: int | None = None
 
-    @property
-    def families(self) -> frozenset[int]:
-        """Of the addresses that it will have, unless it has others already."""
-        asked = {address.version for address in self.addresses}
-        return frozenset(asked | {family for family, count in ((4, self.v4), (6, self.v6)) if count})
-
 
 def wants(request: Request, who: Whose, pod: Document | None, namespace: Document | None) -> Wants:
     """From the pod's and the namespace's documents, where the store has them, and the request."""

@@ -2,8 +2,7 @@
 
 An ADD costs one message to the kernel's host side and one batch inside the pod: both ends are born where they belong,
 with names, indexes, hardware addresses and MTU of our choice, so that nothing has to be asked back before addresses,
-routes and neighbours can be put on them.  The pair needs no address, so it is made while the store is still writing
-that down (`begin`); `furnish` does the rest.  What the host wants on its end besides (routes, sysctls, neighbours) is
+routes and neighbours can be put on them.  What the host wants on its end besides (routes, sysctls, neighbours) is
 plan.py's and the tables' affair.
 
 A link on the host is ours when it is a veth with our MAC; nothing else is ever removed or taken over.
@@ -16,11 +15,11 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Interface, ip_interface
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from felixlite.addresses import Address, Prefix
 from felixlite.cni.errors import CniError, Code
@@ -80,52 +79,31 @@ def _must_be_a_namespace(descriptor: int, path: str) -> None:
 # -- making
 
 
-class Pair:
-    """Both ends are where they belong, the host's is up; the pod's has no address yet. To be closed."""
-
-    def __init__(self, name: str, index: int, pod_index: int, families: frozenset[int], inside: Socket) -> None:
-        self.name, self.index, self.pod_index, self.families, self.inside = name, index, pod_index, families, inside
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.inside.close()
-
-    def link(self, mtu: int) -> LinkState:
-        """The host's end, as the kernel tells it first: without a carrier, as the pod's end is down."""
-        return LinkState(self.name, self.index, "veth", up=False, mtu=mtu, mac=HOST_MAC)
-
-
-def begin(name: str, namespace: int, pod: PodEnd) -> Pair | None:
+def begin(name: str, namespace: int, pod: PodEnd) -> LinkState | None:
     """The pair, if nothing is in the way. None: something has a name; `make` finds out what it is."""
-    with ExitStack() as stack, Socket() as host:
-        inside = stack.enter_context(_inside(namespace, pod))
+    with Socket() as host, _inside(namespace, pod) as inside:
         index = _tried(host, name, namespace, pod)
-        if index is None:
-            return None
-        stack.pop_all()
-        return Pair(name, index, index, pod.families, inside)
+        return _furnished(host, name, (index, index), inside, pod) if index else None
 
 
-def make(name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> Pair:
+def make(name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewhere()) -> LinkState:
     """The pair. What an earlier try left is taken over, what an older pod of that name left goes."""
-    with ExitStack() as stack, Socket() as host:
-        inside = stack.enter_context(_inside(namespace, pod))
+    with Socket() as host, _inside(namespace, pod) as inside:
         ends = _made(host, name, inside, namespace, pod, elsewhere)
-        stack.pop_all()
-        return Pair(name, *ends, pod.families, inside)
+        return _furnished(host, name, ends, inside, pod)
 
 
-def furnish(pair: Pair, pod: PodEnd) -> None:
+def _furnished(host: Socket, name: str, ends: tuple[int, int], inside: Socket, pod: PodEnd) -> LinkState:
     """Addresses, routes and neighbours on the pod's end, and up it goes. On an error nothing of the pair is left."""
     try:
-        pair.inside.do(*_pod_messages(pair.pod_index, pod))
-        _wait_until_local(pair.inside, pod)
+        inside.do(*_pod_messages(ends[1], pod))
+        _wait_until_local(inside, pod)
     except OSError as error:
-        with suppress(OSError), Socket() as host:
-            host.do(messages.delete_link(pair.name))
+        with suppress(OSError):
+            host.do(messages.delete_link(name))
         raise _failed(pod.name, error) from error
+    # as the kernel tells it first, with the pod's end still down; nothing is decided by that, and it tells it once
+    return LinkState(name, ends[0], "veth", up=False, mtu=pod.mtu, mac=HOST_MAC)
 
 
 def _inside(namespace: int, pod: PodEnd) -> Socket:
