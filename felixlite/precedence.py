@@ -18,7 +18,8 @@ MOMENT: Final = 0.015  # seconds; a pod is made in less than ten milliseconds
 class Precedence:
     """Safe to use from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, moment: float = MOMENT) -> None:
+        self._moment = moment
         self._lock = threading.Lock()
         self._free = threading.Event()
         self._free.set()
@@ -30,7 +31,7 @@ class Precedence:
         with self._lock:
             self._holders += 1
             if self._holders == 1:
-                self._until = time.monotonic() + MOMENT
+                self._until = time.monotonic() + self._moment
                 self._free.clear()
         try:
             yield

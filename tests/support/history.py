@@ -24,7 +24,7 @@ from typing import Any
 from felixlite.addresses import Prefix
 from felixlite.controllers.addresses import AddressCollection
 from felixlite.datastore import connect
-from felixlite.datastore.store import Key, Store, Write
+from felixlite.datastore.store import Key, Meanwhile, Store, Write
 from felixlite.errors import FelixliteError, StoreError
 from felixlite.ipam import blocks, documents
 from felixlite.ipam.assign import Config, Exhausted, Request, View
@@ -52,10 +52,10 @@ class Mortal:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def commit(self, writes: Sequence[Write]) -> Any:
+    def commit(self, writes: Sequence[Write], meanwhile: Meanwhile = None) -> Any:
         if self.dies == "before":
             raise Died
-        answer = self._store.commit(writes)
+        answer = self._store.commit(writes, meanwhile)
         if self.dies == "after":
             raise Died
         return answer

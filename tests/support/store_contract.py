@@ -8,7 +8,7 @@ Watches are read in a thread with a bounded wait, so that a watch that says noth
 import queue
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -246,6 +246,15 @@ class StoreContract:
             store.commit(writes)
         if store.atomic:
             assert store.list("FelixConfiguration").entries == before
+
+    @pytest.mark.parametrize("is_lost", [False, True])
+    def test_while_a_commit_is_under_way_its_caller_may_do_something_once(self, store: Store, is_lost: bool) -> None:
+        if is_lost:
+            store.create(FREE, document(FREE, n=1))
+        done: list[str] = []
+        with pytest.raises(Conflict) if is_lost else nullcontext():
+            store.commit([Write(FREE, document(FREE, n=2), None)], lambda: done.append("once"))
+        assert done == ["once"]
 
     def test_a_commit_may_only_ask_that_something_is_absent(self, store: Store) -> None:
         other = FREE._replace(name="b")

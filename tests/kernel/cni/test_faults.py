@@ -7,19 +7,27 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from felixlite.cni.names import HOST_MAC
-from felixlite.datastore.store import Entry, Key, Write
+from felixlite.datastore.store import Entry, Key, Meanwhile, Write
 from felixlite.errors import Unreachable
+from felixlite.ipam.assign import Request
+from felixlite.ipam.store import Ipam
 from tests.support.cni import PluginNode, eventually, pod
 from tests.support.netns import Namespace
 
 
 def nothing_is_left(here: PluginNode) -> bool:
     return (here.addresses(), here.endpoints(), here.host_links(), here.routes()) == (0, [], set(), set())
+
+
+def addresses_of(space: Namespace) -> list[str]:
+    (eth0,) = space.show("addr show dev eth0")
+    return [address["local"] for address in eth0["addr_info"] if address["family"] == "inet"]
 
 
 @contextmanager
@@ -174,10 +182,10 @@ def test_a_store_that_goes_away_after_the_address_was_assigned_costs_no_address(
     commit = one.store.commit
     away = threading.Event()
 
-    def once(writes: Sequence[Write]) -> Sequence[Entry | None]:
+    def once(writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
         if away.is_set():
             raise Unreachable("etcd is gone in the middle")
-        done = commit(writes)
+        done = commit(writes, meanwhile)
         if any(write.key.kind == "WorkloadEndpoint" for write in writes):
             away.set()
         return done
@@ -211,10 +219,10 @@ def test_del_without_the_store_succeeds_and_is_owed(one: PluginNode, space: Name
 def test_a_slow_store_is_waited_for(one: PluginNode, space: Namespace) -> None:
     commit, asked, answers = one.store.commit, threading.Event(), threading.Event()
 
-    def slowly(writes: Sequence[Write]) -> Sequence[Entry | None]:
+    def slowly(writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
         asked.set()
         assert answers.wait(30)
-        return commit(writes)
+        return commit(writes, meanwhile)
 
     one.store.commit = slowly  # type: ignore[method-assign]  # the fault
     with ThreadPoolExecutor(1) as runtime:
@@ -233,18 +241,46 @@ def test_a_pair_that_gets_no_address_goes_again(one: PluginNode, space: Namespac
     eventually(lambda: nothing_is_left(one))
     commit, lost = one.store.commit, []
 
-    def lose(_writes: Sequence[Write]) -> Sequence[Entry | None]:
-        eventually(one.host_links)  # the pair is made while the store is asked
-        lost.append(one.host_links())
+    def lose(_writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
+        if meanwhile:
+            meanwhile()
+            lost.append(one.host_links())
         raise Unreachable("etcd at 127.0.0.1:2379 does not answer")
 
     one.store.commit = lose  # type: ignore[method-assign]  # the fault
     assert one.run("ADD", space).answer["code"] == 11
     assert lost
+    assert all(lost)
     one.store.commit = commit  # type: ignore[method-assign]  # the end of it
     eventually(lambda: nothing_is_left(one))
     added = one.run("ADD", space)
     assert added.code == 0, added.printed
+    assert one.routes() == {added.address}
+
+
+def test_a_pair_made_for_an_address_that_somebody_else_got_is_made_for_the_next(
+    one: PluginNode, space: Namespace
+) -> None:
+    with pod("fc") as other:  # so that the block is the node's already
+        assert one.run("ADD", other, container="c0").code == 0
+        assert one.run("DEL", other, container="c0").code == 0
+    eventually(lambda: nothing_is_left(one))
+    commit = one.store.commit
+    drafted: list[str] = []
+
+    def be_overtaken(writes: Sequence[Write], meanwhile: Meanwhile = None) -> Sequence[Entry | None]:
+        if not drafted and meanwhile:
+            meanwhile()
+            drafted.extend(addresses_of(space))
+            Ipam(one.store, one.name).assign_address(
+                Request("another process of this node", {}), ip_address(drafted[0])
+            )
+        return commit(writes, meanwhile)
+
+    one.store.commit = be_overtaken  # type: ignore[method-assign]  # the fault
+    added = one.run("ADD", space)
+    assert added.code == 0, added.printed
+    assert drafted != addresses_of(space) == [added.address]
     assert one.routes() == {added.address}
 
 

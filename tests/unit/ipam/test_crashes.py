@@ -54,9 +54,9 @@ class DyingStore(CountingStore):
     def delete(self, key, revision=None):
         return self._tick(lambda: super(DyingStore, self).delete(key, revision))
 
-    def commit(self, writes):
+    def commit(self, writes, meanwhile=None):
         if self.atomic:
-            return self._tick(lambda: super(DyingStore, self).commit(writes))
+            return self._tick(lambda: super(DyingStore, self).commit(writes, meanwhile))
         return [done for write in writes for done in self._one(write)]
 
     def _one(self, write):

@@ -61,11 +61,11 @@ class Overtaken:
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def commit(self, writes):
+    def commit(self, writes, meanwhile=None):
         if self.times and any(write.key.kind == documents.BLOCK for write in writes):
             self.times -= 1
             self._meanwhile(self.times)
-        return self._store.commit(writes)
+        return self._store.commit(writes, meanwhile)
 
 
 def test_of_two_agents_of_one_node_each_takes_from_blocks_of_its_own_once_they_met(world):

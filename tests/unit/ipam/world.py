@@ -39,10 +39,10 @@ class CountingStore(MemoryStore):
         self.trips += 1
         return super().delete(key, revision)
 
-    def commit(self, writes):
+    def commit(self, writes, meanwhile=None):
         if self.atomic:
             self.trips += 1
-            return super().commit(writes)
+            return super().commit(writes, meanwhile)
         done = []
         for write in writes:
             self.trips += 1
