@@ -23,7 +23,10 @@ class Notes:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, request: Request) -> Path:
-        return self.folder / f"{request.container}.{request.interface}"
+        return self.folder / self._name(request)
+
+    def _name(self, request: Request) -> str:
+        return f"{request.container}.{request.interface}"
 
     def leave(self, request: Request, data: bytes) -> None:
         """`data`: the request as the plugin sent it; a note is always worked off as a DEL."""
@@ -35,7 +38,7 @@ class Notes:
 
     def forget(self, request: Request) -> None:
         with suppress(FileNotFoundError):
-            self.path(request).unlink()
+            os.unlink(f"{self.folder}/{self._name(request)}")  # noqa: PTH108  with every ADD; a Path takes longer
 
     def owed(self) -> Iterator[tuple[Path, bytes]]:
         """Oldest first."""

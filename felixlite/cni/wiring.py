@@ -27,7 +27,7 @@ from felixlite.cni.looking import PodEnd, seen
 from felixlite.cni.names import EVERYTHING, EVERYTHING_6, GATEWAY, GATEWAY_6, HOST_MAC
 from felixlite.kernel import messages
 from felixlite.kernel.messages import VethEnd
-from felixlite.kernel.namespaces import visiting
+from felixlite.kernel.namespaces import OWN_NAMESPACE, visiting
 from felixlite.kernel.netlink import Message, Refused, Socket, attribute, u32
 from felixlite.kernel.sysctls import ROOT
 from felixlite.snapshot import LinkState
@@ -41,6 +41,7 @@ _BOOT: Final = 3  # the protocol number of routes that `ip route` makes
 _HOST_SIDE_GATEWAY: Final = IPv6Interface(f"{GATEWAY_6}/64")
 
 
+_FORWARDING: Final = ROOT / "net/ipv4/ip_forward"
 LOCAL_PATIENCE: Final = 5.0
 
 
@@ -69,7 +70,7 @@ def pod_namespace(path: str, passed: int | None) -> Iterator[int]:
 
 def _must_be_a_namespace(descriptor: int, path: str) -> None:
     there = os.fstat(descriptor)
-    here = Path("/proc/thread-self/ns/net").stat()
+    here = OWN_NAMESPACE.stat()
     if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
         raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS {path} is the host's own network namespace")
     if there.st_dev != here.st_dev or not stat.S_ISREG(there.st_mode):
@@ -110,7 +111,7 @@ def _inside(namespace: int, pod: PodEnd) -> Socket:
     """A socket in the pod's namespace; on the way in, the settings that a visit is needed for."""
     try:
         with visiting(namespace):
-            _set(ROOT / "net/ipv4/ip_forward", pod.forwards)
+            _set(_FORWARDING, pod.forwards)
             if 6 in pod.families:
                 _prepare_ipv6(pod)
             return Socket()

@@ -9,8 +9,10 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
+OWN_NAMESPACE = Path("/proc/thread-self/ns/net")
 _libc = ctypes.CDLL(None, use_errno=True)  # os.setns came with Python 3.12
 
 
@@ -27,7 +29,7 @@ def visiting(descriptor: int | None) -> Iterator[None]:
     if descriptor is None:
         yield
         return
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = os.open(OWN_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(descriptor)
         try:
