@@ -1,0 +1,78 @@
+"""A policy that is written past every check, and one in a tier that is not there: agents say so, and pods still talk."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from felixlite.datastore import connect
+from felixlite.datastore.store import Key, Store
+from felixlite.lab import world
+from felixlite.lab.lab import Lab
+from felixlite.lab.world import within
+
+OPEN = [{"action": "Allow"}]
+WRONG = [{"action": "Alow"}]
+
+
+def key(name: str) -> Key:
+    return Key("GlobalNetworkPolicy", name)
+
+
+def document(name: str, **spec: Any) -> dict[str, Any]:
+    head = {"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy", "metadata": {"name": name}}
+    return {**head, "spec": {"tier": "default", "types": ["Ingress"], **spec}}
+
+
+def written(lab: Lab, name: str, **spec: Any) -> None:
+    """Into the store as it is, as another program might."""
+
+    def write(store: Store) -> None:
+        entry = store.get(key(name))
+        if entry:
+            store.update(entry.key, document(name, **spec), entry.revision)
+        else:
+            store.create(key(name), document(name, **spec))
+
+    def connected() -> None:
+        with closing(connect(lab.store_url)) as store:
+            write(store)
+
+    within(lab.topology.switch, connected)
+
+
+@pytest.fixture
+def scribbled(lab: Lab) -> Iterator[Lab]:
+    yield lab
+    lab.felixlite("delete", "globalnetworkpolicy", "once-good", "never-good", "--skip-not-exists")
+    world.wait_for(lambda: not said(lab, "-good"), "n1 to have nothing to say", 60.0)
+    lab.wait_until_green()
+
+
+def said(lab: Lab, words: str) -> str:
+    status = lab.status("n1")
+    return "\n".join(line for line in [*status["degraded"], *status["notes"]] if words in line)
+
+
+def test_what_is_invalid_is_named_and_what_was_in_force_stays(scribbled: Lab) -> None:
+    written(scribbled, "once-good", selector="all()", tier="gone", ingress=OPEN)
+    world.wait_for(lambda: bool(said(scribbled, "'gone'")), "a word about the tier", 60.0)
+    written(scribbled, "once-good", selector="all()", tier="gone", ingress=WRONG)
+    written(scribbled, "never-good", selector="role == 'nobody'", ingress=WRONG)
+    for name in ("once-good", "never-good"):
+        world.wait_for(lambda name=name: bool(said(scribbled, f"{name} is kept out")), f"a word about {name}", 60.0)
+    assert "Alow" in said(scribbled, "once-good is kept out")
+    scribbled.wait_until_green()
+
+
+def test_one_that_was_never_good_closes_what_it_selects(scribbled: Lab) -> None:
+    written(scribbled, "never-good", selector="all()", ingress=WRONG)
+    assert to_pods(scribbled)
+    world.wait_for(lambda: not any(to_pods(scribbled)), "nobody to be let in", 60.0)
+
+
+def to_pods(lab: Lab) -> list[bool]:
+    """Who was answered of those that called a pod."""
+    pods = {pod.name for pod in lab.pods()}
+    return [cell.answered > 0 for cell in lab.ping(patience=0.2) if cell.target.name in pods]
