@@ -107,6 +107,17 @@ def packets(base: list[Workload]) -> list[Packet]:
     return found
 
 
+def strays(random: Random, base: list[Workload], count: int = 20) -> list[Packet]:
+    """Packets between pods with ports of all kinds."""
+    found = []
+    for _ in range(count):
+        source, destination = random.sample(base, 2)
+        ours, theirs = random.choice(list(zip(source.addresses, destination.addresses, strict=True)))
+        ports = random.choice((*SOURCE_PORTS, 1, 1500, 65535)), random.choice((*PORTS, 1, 79, 82, 442, 8080, 65535))
+        found.append(Packet(ours.first, theirs.first, random.choice((TCP, UDP, SCTP)), *ports))
+    return list(dict.fromkeys(found))
+
+
 def _between(packet: Packet) -> list[Packet]:
     icmp, echo = (ICMP, 8) if packet.family == 4 else (ICMPV6, 128)
     return [

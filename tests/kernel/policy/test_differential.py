@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from felixlite.policy.choice import Backend
 from felixlite.policy.plan import Planner
 from felixlite.reconcile import Reconciler
-from tests.support.agreement import PODS, disagreements, foretold
+from tests.support.agreement import PACKETS, PODS, disagreements, foretold
 from tests.support.policylab import PolicyLab, one_cpu, policy_lab
-from tests.support.randompolicy import world
+from tests.support.randompolicy import strays, world
 
 WORLDS = 500
 BATCH = 50
@@ -36,3 +38,13 @@ def test_the_kernel_and_the_evaluator_agree_about_random_policies(lab: PolicyLab
     for seed in range(batch * BATCH, (batch + 1) * BATCH):
         wrong = disagreements(lab, reconciler, foretold(planner, world(Random(seed), PODS)))
         assert wrong == [], f"seed {seed}"
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False))
+def test_hypothesis_finds_no_world_and_no_packet_that_they_disagree_about(
+    lab: PolicyLab, backend: Backend, random: Random
+) -> None:
+    """Each world from nothing, so that what fails can be made smaller."""
+    expected = foretold(Planner(), world(random, PODS), [*PACKETS[::5], *strays(random, PODS)])
+    assert disagreements(lab, Reconciler(lab.tables(backend)), expected) == []
