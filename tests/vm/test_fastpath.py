@@ -111,11 +111,12 @@ class Talk:
             return False
 
     def exchange_until(self, what):
-        def once():
-            assert self.exchange()
-            return what()
+        eventually(lambda: self.exchange() and what(), 30)
 
-        eventually(once, 20)
+    def wait(self, seconds):
+        """How long for a datagram, from now on."""
+        for each in (self.client, self.server):
+            each.settimeout(seconds)
 
 
 @contextmanager
@@ -126,9 +127,9 @@ def talk(client_space, server_space, server, *, to="", port=DATAGRAMS):
     with there, here:
         there.bind((server, port))
         here.connect((to or server, port))
-        for each in (there, here):
-            each.settimeout(1.0)
-        yield Talk(here, there)
+        talking = Talk(here, there)
+        talking.wait(10.0)
+        yield talking
 
 
 # -- what can be seen of the fast path
@@ -170,10 +171,11 @@ def test_this_kernel_has_what_the_fast_path_needs():
 def test_running_connections_go_past_the_hooks_and_new_ones_are_judged(lan):
     with traffic(lan):
         for space in lan.spaces.values():
-            eventually(partial(past_the_hooks, space), 20)
+            eventually(partial(past_the_hooks, space), 30)
             assert offloaded(space) == ["tcp", "udp"]
             assert devices(space) == {"cali1", "eth0", "tunl0"}
         with talk(lan.pods["n1"], lan.pods["n2"], lan.pod_address("n2"), port=DATAGRAMS + 100) as denied:
+            denied.wait(1.0)
             assert not denied.exchange()
 
 
@@ -186,7 +188,7 @@ def test_switching_modes_loses_nothing_and_running_connections_take_the_new_way(
         ):
             switched(lan, **mode)
             for space in lan.spaces.values():
-                eventually(partial(past_the_hooks, space), 20)
+                eventually(partial(past_the_hooks, space), 30)
             with seen(lan.spaces["n2"], "eth0", on_the_wire) as packets:
                 time.sleep(0.5)
             assert packets
@@ -194,7 +196,7 @@ def test_switching_modes_loses_nothing_and_running_connections_take_the_new_way(
 
 def test_an_agent_that_starts_again_writes_nothing_and_a_fast_path_switched_off_loses_nothing(lan):
     with traffic(lan):
-        eventually(lambda: past_the_hooks(lan.spaces["n1"]), 20)
+        eventually(lambda: past_the_hooks(lan.spaces["n1"]), 30)
         lan.restart("n1")
         lan.step("n1")
         assert lan.stations["n1"].outcomes[NAME].written == 0
@@ -204,7 +206,7 @@ def test_an_agent_that_starts_again_writes_nothing_and_a_fast_path_switched_off_
         assert TABLE not in lan.spaces["n1"].command("nft", "list", "tables")
         lan.settings = ON
         lan.step("n1")
-        eventually(lambda: past_the_hooks(lan.spaces["n1"]), 20)
+        eventually(lambda: past_the_hooks(lan.spaces["n1"]), 30)
 
 
 def test_what_somebody_takes_out_comes_back(lan):
@@ -226,6 +228,7 @@ def test_the_connections_of_an_endpoint_that_is_gone_stop_though_its_link_is_sti
         one.exchange_until(lambda: offloaded(lan.spaces["n2"]) == ["udp"])
         lan.workloads = {key: workload for key, workload in lan.workloads.items() if workload.node != "n2"}
         lan.step("n2")
+        one.wait(1.0)
 
         assert not one.exchange()
         one.server.sendto(b"from one who is no more", one.seen_from)
@@ -269,7 +272,7 @@ def test_a_connection_that_was_silent_for_long_is_still_known(lan):
         flowtable_timeout(space, 1)
     with talk(lan.pods["n1"], lan.pods["n2"], lan.pod_address("n2")) as one:
         one.exchange_until(lambda: all(offloaded(space) == ["udp"] for space in lan.spaces.values()))
-        eventually(lambda: not any(offloaded(space) for space in lan.spaces.values()), 20)
+        eventually(lambda: not any(offloaded(space) for space in lan.spaces.values()), 30)
         one.server.sendto(b"after a while", one.seen_from)  # as a new one it would be denied
         assert one.client.recv(2000) == b"after a while"
 
