@@ -96,7 +96,7 @@ def check_delete(document: Document, others: Others) -> list[Problem]:
 
 
 def notes(document: Document, others: Others) -> list[str]:
-    """What is not wrong but will not do what it seems to: names of things that are not there."""
+    """What is not wrong but will not do what it seems to: names of things that are not there, wishes that are not met."""
     spec = _spec(document)
     title = f"{document.get('kind')} {_title(document)}"
     match document.get("kind"):
@@ -108,6 +108,11 @@ def notes(document: Document, others: Others) -> list[str]:
             name = _name(document)
             if name != "default" and not name.startswith("node."):
                 return [f"{title}: nobody reads a {kind} of this name; `default` and `node.NAME` are read"]
+        case "HostEndpoint":
+            return [f"{title}: host endpoints are stored and not enforced: policy is about pods only"]
+        case "GlobalNetworkPolicy" if spec.get("doNotTrack") or spec.get("preDNAT"):
+            field = "doNotTrack" if spec.get("doNotTrack") else "preDNAT"
+            return [f"{title}: spec.{field}: is about host endpoints, which are not enforced: the policy does nothing"]
     return []
 
 

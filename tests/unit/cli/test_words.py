@@ -107,3 +107,24 @@ def test_explain_says_what_a_kind_and_a_field_are(call: Felixlite) -> None:
     said = " ".join(call("explain", "ippool.spec.ipipMode").out.split())
     assert "Type: Never | Always | CrossSubnet. Default: Never." in said
     assert "IPPool has no field 'spec.x'" in call("explain", "ippool.spec.x").err
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("{kind: HostEndpoint, metadata: {name: h}, spec: {node: n1, interfaceName: eth0}}", "HostEndpoint h: host endpoints are stored and not enforced"),
+        ("{kind: GlobalNetworkPolicy, metadata: {name: p}, spec: {applyOnForward: true, preDNAT: true}}", "GlobalNetworkPolicy p: spec.preDNAT: is about host endpoints, which are not enforced"),
+        ("{kind: GlobalNetworkPolicy, metadata: {name: p}, spec: {applyOnForward: true, doNotTrack: true}}", "spec.doNotTrack: is about host endpoints"),
+    ],
+)  # fmt: skip
+def test_who_writes_what_is_not_enforced_is_told(
+    call: Felixlite, written: Callable[..., str], document: str, said: str
+) -> None:
+    done = call("apply", "-f", written("{apiVersion: projectcalico.org/v3, " + document[1:]))
+    assert (done.code, said in done.err) == (0, True)
+
+
+def test_the_admin_policy_api_is_refused_by_name(call: Felixlite, written: Callable[..., str]) -> None:
+    text = "{apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, metadata: {name: p}, spec: {}}"
+    done = call("apply", "-f", written(text))
+    assert (done.code, "AdminNetworkPolicy" in done.err) == (1, True)
