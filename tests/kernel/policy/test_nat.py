@@ -1,7 +1,8 @@
-"""natOutgoing with each of its settings, on every backend, by the source that packets have outside."""
+"""natOutgoing with each of its settings, and tunnels, on every backend, by the source that packets have at the far end."""
 
+from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from felixlite.model.policy import TCP
 from felixlite.policy.choice import Backend
 from felixlite.policy.evaluate import Packet
 from felixlite.policy.inputs import Inputs
+from felixlite.policy.rows import Tunnel
 from felixlite.policy.settings import PolicySettings
+from tests.support.netns import Namespace, connect
 from tests.support.policylab import PolicyLab
 from tests.support.policyworld import NODE, OUTSIDE, POOL, A, Agent, udp
 from tests.unit.policy.world import inputs
@@ -69,3 +72,29 @@ def test_ports_are_drawn_at_random(lab: PolicyLab, agent: Agent, backend: Backen
         "nft": ("iptables-nft -t nat -S fl-POSTROUTING", "--random-fully"),
     }[backend]
     assert word in lab.node.command(*listing.split())
+
+
+TUNNEL, FAR_POD = "10.65.0.64", "10.65.7.1"
+
+
+@pytest.fixture
+def tunnel(lab: PolicyLab, outside: Namespace) -> Iterator[str]:
+    """A second way to the host outside, where a pod is; to the rules it is a tunnel."""
+    connect(lab.node, "tun", outside, "tun")
+    lab.node.ip(f"address add {TUNNEL}/32 dev tun")
+    lab.node.ip(f"route add {FAR_POD}/32 via {OUTSIDE} dev tun onlink")
+    outside.ip(f"address add {FAR_POD}/32 dev lo")
+    lab.by_address[FAR_POD] = "outside"
+    yield "tun"
+    del lab.by_address[FAR_POD]
+    outside.ip(f"address delete {FAR_POD}/32 dev lo")
+    lab.node.ip("link delete tun")
+
+
+def test_what_a_node_sends_into_a_tunnel_has_the_tunnels_address_and_a_pod_its_own(
+    lab: PolicyLab, agent: Agent, tunnel: str
+) -> None:
+    agent.converge(replace(world(), tunnels=(Tunnel(tunnel, ip_address(TUNNEL)),)))
+    from_node, from_pod = udp(NODE, FAR_POD), udp(POD, FAR_POD)
+    assert lab.arrived([from_node, from_pod], [from_node, from_pod]) == {from_node, from_pod}
+    assert lab.seen_from == {from_node: TUNNEL, from_pod: POD}
