@@ -32,7 +32,7 @@ from felixlite.config import Settings
 from felixlite.control import Control, bound
 from felixlite.controllers.runner import Event
 from felixlite.controllers.team import Team
-from felixlite.datastore import announcer, connect, source
+from felixlite.datastore import connect, source
 from felixlite.datastore.source import Source
 from felixlite.datastore.store import Store
 from felixlite.duties import Duties, Duty
@@ -46,7 +46,6 @@ from felixlite.ipam.reading import StoreView, blocks_of_node
 from felixlite.ipam.store import Ipam
 from felixlite.ipam.tunnels import Tunnels
 from felixlite.ipam.view import SnapshotView
-from felixlite.ipip.devices import Tunnel
 from felixlite.kernel import events
 from felixlite.kernel.addresses import Addresses
 from felixlite.kernel.events import Events
@@ -58,6 +57,7 @@ from felixlite.kernel.rules import Rules
 from felixlite.kernel.sysctls import Sysctls
 from felixlite.loop import Loop, Round
 from felixlite.membership import Membership
+from felixlite.nodeduties import NodeDuties
 from felixlite.nodereports import NodeReports, about
 from felixlite.plan import NodePlanner, Surroundings
 from felixlite.policy import flowtable
@@ -69,7 +69,6 @@ from felixlite.readiness import Readiness
 from felixlite.reconcile import Reconciler
 from felixlite.registration import FirstPool
 from felixlite.roundlog import RoundLog
-from felixlite.sessionevents import SessionEvents
 from felixlite.snapshot import Change, Snapshot
 from felixlite.tables import Table, merged
 from felixlite.threads import Threads
@@ -77,7 +76,6 @@ from felixlite.threads import Threads
 log = logging.getLogger("felixlite")
 
 SWITCH_INTERVAL = 0.0001  # seconds: a thread that wires a pod must not wait 5 ms whenever another one computes
-IPAM_NAMES = {Tunnel.IPIP: "ipip", Tunnel.VXLAN: "vxlan", Tunnel.VXLAN_V6: "vxlan6"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,12 @@ class Agent:
             lambda: self.reconciler.mirrors[self.routes.name].settled,
         )
         self.readiness = Readiness(self.loop)
-        self.duties = Duties(self._duties())
+        self.duties = Duties(
+            NodeDuties(
+                self.store, self.here, self.loop, self.planner, Tunnels(self.ipam, self.store, self.here),
+                self.membership, self.publication,
+            ).all()
+        )  # fmt: skip
         self.examinations = Duties([Duty("examination of ways", lambda known: (known.asked,), self._examine)])
         self.health = Served("health", {"/liveness": self.readiness.liveness, "/readiness": self.readiness.readiness})
         self.metrics = Served("metrics", {"/metrics": lambda: (200, metrics_text(self._samples()))})
@@ -218,61 +221,6 @@ class Agent:
 
     def _touched(self, table: str) -> None:
         self.loop.touched(table)
-
-    def _duties(self) -> list[Duty]:
-        tunnels = Tunnels(self.ipam, self.store, self.here)
-        return [
-            Duty(
-                "registration",
-                lambda known: (known.link_addresses, self._is_registered(known), self._stored_address(known)),
-                self.membership.keep,
-            ),
-            Duty(
-                "tunnel addresses",
-                lambda known: (known.pools, self._is_registered(known), self.planner.progress.open),
-                lambda known: tunnels.keep(known.pools.values(), known.nodes[self.here].labels, self._tunnels_in_use()),
-                needs=lambda known: self._is_registered(known) and self.planner.progress.adopted,
-            ),
-            Duty(
-                "published tunnels",
-                lambda known: (self.publication.now, self._is_registered(known)),
-                self.publication.write,
-                needs=lambda known: self._is_registered(known) and self.loop.in_sync,
-            ),
-            *self._announcements(),
-        ]
-
-    def _announcements(self) -> list[Duty]:
-        """Where somebody waits for it: pods can be attached here (`felixlite node shutdown` takes it back), BGP is down."""
-        told = announcer(self.store)
-        if told is None:
-            return []
-        return [
-            Duty(
-                "network condition",
-                lambda known: (self._is_registered(known),),
-                lambda _: told.announce(self.here, is_up=True),
-                needs=lambda known: self._is_registered(known) and self.loop.in_sync,
-            ),
-            Duty(
-                "session events",
-                lambda known: (known.sessions,),
-                SessionEvents(self.store, told).tell,
-                needs=lambda known: self._is_registered(known) and self.loop.in_sync,
-            ),
-        ]
-
-    def _tunnels_in_use(self) -> frozenset[str]:
-        """By the names that IPAM has for them."""
-        return frozenset(IPAM_NAMES[tunnel] for tunnel in self.planner.progress.open)
-
-    def _is_registered(self, known: Snapshot) -> bool:
-        return self.here in known.nodes
-
-    def _stored_address(self, known: Snapshot) -> str:
-        """The same object as long as it is the same address."""
-        node = known.nodes.get(self.here)
-        return sys.intern(f"{node.ipv4} {node.ipv6}" if node else "")
 
     def _cni(self) -> Server:
         core = Core(
