@@ -297,3 +297,7 @@ def refused(ran: Ran, code: int, *words: str) -> None:
 def ok(ran: Ran) -> dict[str, Any]:
     assert ran.code == 0, ran.printed
     return ran.answer
+
+
+def nothing_is_left(here: PluginNode) -> bool:
+    return (here.addresses(), here.endpoints(), here.host_links(), here.routes()) == (0, [], set(), set())
