@@ -1,8 +1,8 @@
 """Policy: how long a ruleset, one change, one member and the index take, next to what the same text costs elsewhere.
 
-Each figure is taken in a network namespace of its own, the yardstick in the same run; where the work is done once a
-run, both are the best of three.  A change is measured from the
-Change (an Inputs that differs in one object) to the kernel's acknowledgement, planner and reconciler included.
+Each figure is taken in a network namespace of its own, the yardstick in the same run, in turns with it, and both are
+medians.  A change is measured from the Change (an Inputs that differs in one object) to the kernel's acknowledgement,
+planner and reconciler included.
 After the figures come the random worlds of _differential.py; POLICY_WORLDS=0 leaves them out.
 """
 
@@ -102,32 +102,30 @@ def line(name: str, ours: float, yardstick: float, unit: str = "ms") -> Line:
 def whole_ruleset(backend: Backend) -> list[Line]:
     """250 endpoints x 20 policies x 5 rules: planned, rendered and committed, next to loading the same again."""
     state = world(250, 1000)
-    found = []
-    for _ in range(2):
-        with node(backend) as fresh:
-            found.append(fresh.timed(state))
-    with node(backend) as here, namespace("fp") as other:
-        ours = min(*found, here.timed(state))
-        if backend == "nftables":
-            text = here.space.command("nft", "list", "table", "ip", "felixlite")
-            theirs = min(fed(other, f"flush ruleset\n{text}", "nft", "-f", "-") for _ in range(3))
-        else:
-            sets = here.space.command("ipset", "save")
-            text = here.space.command(f"iptables-{backend}-save")
-            start = fed(other, sets, "ipset", "-exist", "restore")
-            theirs = start + min(fed(other, text, f"iptables-{backend}-restore") for _ in range(3))
-        what = f"{backend}: 250 endpoints x 20 policies x 5 rules"
-        return [
-            line(f"{what}, planned, rendered and committed", ours * 1e3, theirs * 1e3),
-            line(f"{what}, rendered and committed", min(of_rows(backend, state) for _ in range(3)) * 1e3, theirs * 1e3),
-        ]
+    planned, rendered, theirs = [], [], []
+    for _ in range(5):
+        with node(backend) as here:
+            planned.append(here.timed(state))
+            theirs.append(loaded(here))
+        with node(backend) as here:
+            here.planner(state)
+            rendered.append(here.timed(state))  # from planned rows to the kernel
+    what = f"{backend}: 250 endpoints x 20 policies x 5 rules"
+    yardstick = median(theirs) * 1e3
+    return [
+        line(f"{what}, planned, rendered and committed", median(planned) * 1e3, yardstick),
+        line(f"{what}, rendered and committed", median(rendered) * 1e3, yardstick),
+    ]
 
 
-def of_rows(backend: Backend, state: Inputs) -> float:
-    """From planned rows to the kernel."""
-    with node(backend) as here:
-        here.planner(state)
-        return here.timed(state)
+def loaded(here: Node) -> float:
+    """What the packet filter's own program takes for all that is there, in an empty namespace."""
+    with namespace("fp") as other:
+        if here.table.backend == "nftables":
+            return fed(other, here.space.command("nft", "list", "table", "ip", "felixlite"), "nft", "-f", "-")
+        program = f"iptables-{here.table.backend}"
+        sets = fed(other, here.space.command("ipset", "save"), "ipset", "-exist", "restore")
+        return sets + fed(other, here.space.command(f"{program}-save"), f"{program}-restore")
 
 
 def one_policy(backend: Backend) -> Line:
@@ -177,28 +175,27 @@ def one_member(backend: Backend, cluster: int = 5000) -> Line:
 
 
 def ten_thousand_members(backend: Backend) -> Line:
+    """10,000 pods of one label appear elsewhere, next to a set with the same members."""
     state = world(50, 50)
     remote = {("default", f"w{n}"): endpoint(n, "there", app="a3") for n in range(1000, 11_000)}
-    with node(backend) as here, namespace("fp") as other:
-        found = []
-        for _ in range(3):
+    ours, theirs = [], []
+    with node(backend) as here:
+        for _ in range(7):
             here.timed(state)
-            found.append(here.timed(replace(state, remote_workloads=remote)))
-        ours = min(found)
-        (members,) = [r.members for r in here.rows().values() if isinstance(r, IpSet) and len(r.members) > 9000]
+            ours.append(here.timed(replace(state, remote_workloads=remote)))
+            (members,) = [r.members for r in here.rows().values() if isinstance(r, IpSet) and len(r.members) > 9000]
+            theirs.append(filled(backend, [member_text(member) for member in members]))
+    return line(f"{backend}: 10,000 members at once", median(ours) * 1e3, median(theirs) * 1e3)
+
+
+def filled(backend: Backend, members: list[str]) -> float:
+    """What the packet filter's own program takes for a set of these, in an empty namespace."""
+    with namespace("fp") as other:
         if backend == "nftables":
-            inside = ", ".join(member_text(member) for member in members)
-            text = f"table ip t {{\n set s {{\n  type ipv4_addr\n  elements = {{ {inside} }}\n }}\n}}\n"
-            theirs = min(fed(other, f"flush ruleset\n{text}", "nft", "-f", "-") for _ in range(3))
-        else:
-            lines = ["create s hash:ip maxelem 1048576", *(f"add s {member_text(member)}" for member in members), ""]
-            theirs = min(_fed_afresh(other, "\n".join(lines)) for _ in range(3))
-        return line(f"{backend}: 10,000 members at once", ours * 1e3, theirs * 1e3)
-
-
-def _fed_afresh(space: Namespace, text: str) -> float:
-    subprocess.run(["ip", "netns", "exec", space.name, "ipset", "destroy"], check=True)
-    return fed(space, text, "ipset", "restore")
+            text = f"table ip t {{\n set s {{\n  type ipv4_addr\n  elements = {{ {', '.join(members)} }}\n }}\n}}\n"
+            return fed(other, text, "nft", "-f", "-")
+        lines = ["create s hash:ip maxelem 1048576", *(f"add s {member}" for member in members), ""]
+        return fed(other, "\n".join(lines), "ipset", "restore")
 
 
 def restart(backend: Backend) -> Line:

@@ -9,8 +9,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from statistics import median
 
@@ -107,36 +107,43 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, int]:
 
 
 def packet_cost(backend: Backend) -> list[Line]:
-    """Connections that the last of an endpoint's policies allows, after all rules of twenty others: next to that one
-    policy alone, and to a node without tables (and so without connection tracking). Medians of three turns."""
+    """Connections that the last of an endpoint's policies allows, after all rules of twenty others: next to a node
+    without policies, and to one without tables (and so without connection tracking).
+
+    A node for each, all at once, and traffic through them in turns too short for the machine to change its pace.
+    """
     last = Policy("NetworkPolicy", "z", "default", order=1e6, ingress=(PolicyRule(Action.ALLOW),))
-    alone = {("NetworkPolicy", "default", "z"): last}
+    before = {key: replace(policy, order=1.0) for key, policy in STATE.policies.items()}
+    most = "1,000 policies"
     states = {
         "no tables": None,
-        "one policy": replace(STATE, policies=alone),
-        "1,000 policies": replace(
-            STATE, policies={key: replace(p, order=1.0) for key, p in STATE.policies.items()} | alone
-        ),
+        "no policies": replace(STATE, policies={}),
+        most: replace(STATE, policies=before | {("NetworkPolicy", "default", "z"): last}),
     }
-    measures: dict[str, Callable[[Namespace, Namespace], float]] = {"Gbit/s": throughput, "connections/s": connects}
-    found: dict[tuple[str, str], list[float]] = {(unit, name): [] for unit in measures for name in states}
-    with two_pods(backend) as (here, server, client):
-        for _ in range(3):
-            for name, state in states.items():
-                here.timed(state) if state else clear(here)
-                for unit, measure in measures.items():
-                    found[unit, name].append(measure(server, client))
-    most = "1,000 policies"
+    with ExitStack() as stack:
+        pods = {}
+        for name, state in states.items():
+            here, *pods[name] = stack.enter_context(two_pods(backend))
+            if state:
+                here.timed(state)
+        found = {"Gbit/s": throughputs(pods, 3), "connections/s": connects(pods, 60)}
     return [
-        line(f"{backend}: with {most}, next to {other}", median(found[unit, most]), median(found[unit, other]), unit)
-        for unit in measures
+        line(f"{backend}: with {most}, next to {other}", rates[most], rates[other], unit)
+        for unit, rates in found.items()
         for other in states
         if other != most
     ]
 
 
-def clear(here: Node) -> None:
-    here.space.run(here.reconciler.converge, {"policy/4": ({},)}, time.perf_counter(), may_delete=True)
+Pods = dict[str, list[Namespace]]  # of each node: server, client
+
+
+def throughputs(pods: Pods, turns: int) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in pods}
+    for _ in range(turns):
+        for name, pair in pods.items():
+            found[name].append(throughput(*pair))
+    return {name: median(rates) for name, rates in found.items()}
 
 
 def throughput(server: Namespace, client: Namespace) -> float:
@@ -148,14 +155,14 @@ def throughput(server: Namespace, client: Namespace) -> float:
 
 CONNECTING = """
 import socket, sys, time
-end = time.monotonic() + 1
-done = 0
-while time.monotonic() < end:
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")  # leave no TIME_WAIT behind
-        s.connect((sys.argv[1], 2000))
-    done += 1
-print(done)
+print("listening", flush=True)
+for _ in sys.stdin:
+    start = time.monotonic()
+    for _ in range(1000):
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\\1\\0\\0\\0\\0\\0\\0\\0")  # leave no TIME_WAIT behind
+            s.connect((sys.argv[1], 2000))
+    print(1000 / (time.monotonic() - start), flush=True)
 """
 LISTENING = """
 import socket, sys
@@ -166,12 +173,31 @@ with socket.create_server((sys.argv[1], 2000), backlog=1000) as s:
 """
 
 
-def connects(server: Namespace, client: Namespace) -> float:
-    with pipe(server, sys.executable, "-c", LISTENING, address(SERVER)) as listening:
-        hear(listening)
-        done = float(client.command(sys.executable, "-c", CONNECTING, address(SERVER)))
-        listening.terminate()
-    return done
+def connects(pods: Pods, turns: int) -> dict[str, float]:
+    """Connections a second: the median of turns of a thousand each, by processes that stay."""
+    found: dict[str, list[float]] = {name: [] for name in pods}
+    with ExitStack() as stack:
+        clients: dict[str, subprocess.Popen[str]] = {}
+        for name, (server, client) in pods.items():
+            listening = stack.enter_context(pipe(server, sys.executable, "-c", LISTENING, address(SERVER)))
+            stack.callback(listening.terminate)
+            hear(listening)
+            clients[name] = stack.enter_context(pipe(client, sys.executable, "-c", CONNECTING, address(SERVER)))
+            hear(clients[name])
+        for _ in range(turns):
+            for name, process in clients.items():
+                found[name].append(float(asked(process)))
+        for process in clients.values():
+            process.communicate("", timeout=10)
+    return {name: median(rates) for name, rates in found.items()}
+
+
+def asked(process: "subprocess.Popen[str]") -> str:
+    """Its answer to a line."""
+    assert process.stdin
+    assert process.stdout
+    print(file=process.stdin, flush=True)
+    return process.stdout.readline()
 
 
 def main() -> list[Line]:
