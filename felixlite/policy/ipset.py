@@ -16,7 +16,7 @@ from typing import cast
 from felixlite.addresses import Prefix, first_texts
 from felixlite.policy.apart import Refused
 from felixlite.policy.costs import ACCOUNT
-from felixlite.policy.iptables_text import set_name
+from felixlite.policy.iptables_match import set_name
 from felixlite.policy.rows import IpSet, Key, Member, SetKind, host_or_net
 
 PATIENCE = 30.0

@@ -3,7 +3,7 @@
 A verdict inside of a policy must not end the journey, because what leaves one pod may still have to enter another:
 Allow goes to a chain that sets the accept mark (and so returns), Pass to one that sets the pass mark, and who called
 looks at the marks.  The lowest bits of the mask are: accepted, passed on, and two for matching a rule of several lists
-(`_in_blocks`).
+(iptables_match.py).
 Dispatch is a tree over the interface names, a new chain at each character where they part.
 
 Our chains begin with `fl-`, sets with `fl4-` or `fl6-`.  Comments are numbered as in nftables_text.py; the jumps into
@@ -11,26 +11,22 @@ our chains from the kernel's carry the comment HOOK, and are placed by iptables.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import groupby
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
-from felixlite.model.policy import ICMPV6, Action, Icmp, PortRange
+from felixlite.model.policy import Action
 from felixlite.policy import rows
+from felixlite.policy.iptables_match import Marks, clears, has, lacks, matched, set_name, sets
 from felixlite.policy.members import disjoint
-from felixlite.policy.nftables_text import merged
 from felixlite.policy.rows import (
     Chained,
     Dispatch,
     EndpointChain,
     Gates,
     Key,
-    Match,
     Nat,
     PolicyChain,
     Row,
-    Side,
 )
 
 RENDERING = "2"  # raise when the text of any row changes; it is part of the comments
@@ -39,156 +35,8 @@ HOOK = "fl1:hook"  # the same for ever: a jump is removed by its whole text
 WIDEST = 16  # interfaces in one dispatch chain
 NEIGHBOUR_DISCOVERY = (130, 131, 132, 133, 135, 136)  # all but 134: a pod sends no router advertisements
 _STRIDE = 10  # how many more policies a decided packet may run past before it returns
-_MULTIPORT = 15  # slots of -m multiport; a range takes two
 
-Chains = dict[tuple[str, str], list[str]]  # (table, chain) -> its rules
-
-
-def set_name(name: str, family: int) -> str:
-    return f"fl{family}-{name}"
-
-
-class Marks(NamedTuple):
-    accepted: int
-    passed: int
-    all_match: int
-    one_matches: int
-
-    @classmethod
-    def of(cls, mask: int) -> "Marks":
-        """The four lowest bits of the mask."""
-        bits = [1 << n for n in range(32) if mask >> n & 1]
-        if len(bits) < 4:
-            raise ValueError(f"markMask {mask:#x}: must have at least four bits set")
-        return cls(*bits[:4])
-
-
-def _set(bits: int) -> str:
-    return f"-j MARK --set-xmark {bits:#x}/{bits:#x}"
-
-
-def _clear(bits: int) -> str:
-    return f"-j MARK --set-xmark 0x0/{bits:#x}"
-
-
-def _has(bit: int) -> str:
-    return f"-m mark --mark {bit:#x}/{bit:#x}"
-
-
-def _lacks(bit: int) -> str:
-    return f"-m mark --mark 0x0/{bit:#x}"
-
-
-# -- matches ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Spelled:
-    """A match in words: those of one rule, and lists of which one has to match, or none may."""
-
-    words: list[str] = field(default_factory=list)
-    any_of: list[list[str]] = field(default_factory=list)
-    none_of: list[list[str]] = field(default_factory=list)
-
-
-def spelled(match: Match, family: int) -> _Spelled:
-    found = _Spelled()
-    if match.protocol is not None:
-        found.words.append(f"-p {match.protocol}")
-    if match.not_protocol is not None:
-        found.words.append(f"! -p {match.not_protocol}")
-    if match.icmp and match.icmp.type is not None:
-        found.words.append(_icmp(match.icmp, match.protocol, ""))
-    if match.not_icmp and match.not_icmp.type is not None:
-        found.words.append(_icmp(match.not_icmp, match.protocol, "! "))
-    _spell_side(match.source, match.protocol, family, _SOURCE, found)
-    _spell_side(match.destination, match.protocol, family, _DESTINATION, found)
-    return found
-
-
-def _icmp(icmp: Icmp, protocol: int | None, inverted: str) -> str:
-    what = f"{icmp.type}" if icmp.code is None else f"{icmp.type}/{icmp.code}"
-    if protocol == ICMPV6:
-        return f"-m icmp6 {inverted}--icmpv6-type {what}"
-    return f"-m icmp {inverted}--icmp-type {what}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """What the options of one side are called."""
-
-    net: str
-    direction: str
-    ports: str
-
-
-_SOURCE = _Words("-s", "src", "--sports")
-_DESTINATION = _Words("-d", "dst", "--dports")
-
-
-def _spell_side(side: Side, protocol: int | None, family: int, words: _Words, found: _Spelled) -> None:
-    nets = [f"{words.net} {net}" for net in disjoint(side.nets)] if all(net.length for net in side.nets) else []
-    not_nets = [f"{words.net} {net}" for net in disjoint(side.not_nets)]
-    if len(nets) == 1:
-        found.words += nets
-    elif nets:
-        found.any_of.append(nets)
-    if len(not_nets) == 1 and len(nets) != 1:
-        found.words.append(f"! {not_nets[0]}")
-    elif not_nets:
-        found.none_of.append(not_nets)
-    for names, inverted, way in (
-        (side.sets, "", words.direction),
-        (side.not_sets, "! ", words.direction),
-        (side.port_sets, "", f"{words.direction},{words.direction}"),
-        (side.not_port_sets, "! ", f"{words.direction},{words.direction}"),
-    ):
-        found.words += [f"-m set {inverted}--match-set {set_name(name, family)} {way}" for name in names]
-    proto = f"-p {protocol} " if protocol is not None else ""
-    slots = [f"-m multiport {words.ports} {ports}" for ports in _multiports(side.ports)]
-    if len(slots) == 1:
-        found.words += slots
-    elif slots:
-        found.any_of.append([f"{proto}{slot}" for slot in slots])
-    found.words += [f"-m multiport ! {words.ports} {ports}" for ports in _multiports(side.not_ports)]
-
-
-def _multiports(ports: Iterable[PortRange]) -> Iterator[str]:
-    """The ports in as many lists as multiport needs."""
-    batch: list[str] = []
-    room = _MULTIPORT
-    for port in merged(ports):
-        slots = 1 if port.first == port.last else 2
-        if slots > room:
-            yield ",".join(batch)
-            batch, room = [], _MULTIPORT
-        batch.append(str(port.first) if slots == 1 else f"{port.first}:{port.last}")
-        room -= slots
-    if batch:
-        yield ",".join(batch)
-
-
-@lru_cache(maxsize=8192)
-def matched(match: Match, target: str, family: int, marks: Marks) -> Sequence[str]:
-    """The rules that send what matches to the target; policies of one cluster say the same over and over."""
-    words = spelled(match, family)
-    if not words.any_of and not words.none_of:
-        return (" ".join([*words.words, target]),)
-    return tuple(_in_blocks(words, target, marks))
-
-
-def _in_blocks(words: _Spelled, target: str, marks: Marks) -> Iterator[str]:
-    """Lists, one rule an item: all_match says that everything did so far, one_matches that an item of a list did."""
-    so_far, one = marks.all_match, marks.one_matches
-    yield _clear(so_far | one)
-    yield " ".join([*words.words, _set(so_far)])
-    for alternatives in words.any_of:
-        yield from (f"{alternative} {_set(one)}" for alternative in alternatives)
-        yield f"{_lacks(one)} {_clear(so_far)}"
-        yield _clear(one)
-    for excluded in words.none_of:
-        yield from (f"{item} {_clear(so_far)}" for item in excluded)
-    yield f"{_has(so_far)} {target}"
+Chains = dict[tuple[str, str], list[str]]  # (table, chain) -> its rules, or the lines that append them
 
 
 # -- chains ----------------------------------------------------------------------------------------------------------
@@ -242,37 +90,37 @@ class Spelling:
     def _endpoint(self, endpoint: EndpointChain) -> Iterator[str]:
         """A policy is asked while none before it has decided; half as many rules as a return behind each one."""
         marks = self.marks
-        yield _clear(marks.accepted | marks.passed)
+        yield clears(marks.accepted | marks.passed)
         if endpoint.mac:
             yield f"-m mac ! --mac-source {endpoint.mac.lower()} -j DROP"
         for tier in endpoint.tiers:
             passes = any(step.may_pass for step in tier.policies)
             if passes:
-                yield _clear(marks.passed)
-            undecided = _lacks(marks.accepted | (marks.passed if passes else 0))
+                yield clears(marks.passed)
+            undecided = lacks(marks.accepted | (marks.passed if passes else 0))
             for number, step in enumerate(tier.policies, 1):
                 yield f"{undecided} -j {PREFIX}{step.chain}"
                 if number % _STRIDE == 0 or step is tier.policies[-1]:
-                    yield f"{_has(marks.accepted)} -j RETURN"
+                    yield f"{has(marks.accepted)} -j RETURN"
             if tier.end is Action.DENY:
-                yield f"{_lacks(marks.passed) + ' ' if passes else ''}-g fl-deny"
+                yield f"{lacks(marks.passed) + ' ' if passes else ''}-g fl-deny"
                 if not passes:
                     return  # nothing gets past here
         for profile in endpoint.profiles:
             yield f"-j {PREFIX}{profile}"
-            yield f"{_has(marks.accepted)} -j RETURN"
+            yield f"{has(marks.accepted)} -j RETURN"
         yield "-g fl-deny"
 
     def _gates(self, gates: Gates) -> Chains:
         marks = self.marks
         everything = marks.accepted | marks.passed | marks.all_match | marks.one_matches
         names = [f"{prefix}+" for prefix in gates.interfaces]
-        accept = f"{_has(marks.accepted)} -j ACCEPT"
+        accept = f"{has(marks.accepted)} -j ACCEPT"
         return {
             ("raw", "fl-PREROUTING"): [f"-i {name} -g fl-own-source" for name in names],
             ("raw", "fl-own-source"): list(_own_source(gates, self.family)),
             ("filter", "fl-FORWARD"): [
-                _clear(everything),
+                clears(everything),
                 *_service_loop(gates),
                 *(f"-i {name} -j fl-from-pods" for name in names),
                 *(f"-o {name} -j fl-to-pods" for name in names),
@@ -285,8 +133,8 @@ class Spelling:
             ("filter", "fl-to-host"): [*_discovery(self.family), "-j fl-from-pods", *_TO_HOST[gates.to_host]],
             ("filter", "fl-from-pods"): [*_known_flows(gates), *_pod_guard(gates), "-g fl-from-workload"],
             ("filter", "fl-to-pods"): [*_known_flows(gates), "-g fl-to-workload"],
-            ("filter", "fl-allow"): [_set(marks.accepted)],
-            ("filter", "fl-pass"): [_set(marks.passed)],
+            ("filter", "fl-allow"): [sets(marks.accepted)],
+            ("filter", "fl-pass"): [sets(marks.passed)],
             ("filter", "fl-deny"): [f"-j {gates.deny.upper()}"],
         }
 
@@ -419,15 +267,17 @@ def _common(pairs: list[tuple[str, str]], known: int) -> int:
 
 
 def commented(chains: Chains, digest: str) -> Chains:
+    """The lines that append the rules, numbered in their comments."""
     comment, number = f'-m comment --comment "fl{RENDERING}:{digest}:', 0
     found: Chains = {}
     last = None
     for where, rules in chains.items():
-        found[where] = [f'{comment}{at}" {rule}' for at, rule in enumerate(rules, number)]
+        start = f"-A {where[1]} {comment}"
+        found[where] = [f'{start}{at}" {rule}' for at, rule in enumerate(rules, number)]
         number += len(rules)
         last = where if rules else last
     if last:
-        found[last][-1] = f'{comment}{number - 1}." {chains[last][-1]}'
+        found[last][-1] = f'-A {last[1]} {comment}{number - 1}." {chains[last][-1]}'
     return found
 
 
@@ -443,9 +293,9 @@ def restore_text(
     for table in sorted(tables):
         lines.append(f"*{table}")
         lines += [f":{chain} - [0:0]" for where, chain in (*chains, *removed) if where == table]
-        for (where, chain), rules in chains.items():
+        for (where, _), rules in chains.items():
             if where == table:
-                lines += [f"-A {chain} {rule}" for rule in rules]
+                lines += rules
         lines += [hook for where, hook in hooks if where == table]
         lines += [f"-X {chain}" for where, chain in removed if where == table]
         lines.append("COMMIT")
