@@ -6,6 +6,7 @@ brings it up to date.
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from operator import is_not
 from typing import Any, Final
 
 from felixlite.tables import ABSENT, Mark, Slices, Table
@@ -81,6 +82,13 @@ class Mirror:
     def settled(self) -> bool:
         """All that was wanted in the last round is so."""
         return self.wanted is not None and not (self.again or self.failures or self.unreadable)
+
+    def is_idle(self, slices: Slices) -> bool:
+        """Nothing else is wanted than in the last round, and that is so."""
+        wanted = self.wanted
+        if wanted is None or self.rows is None or len(wanted) != len(slices) or any(map(is_not, wanted, slices)):
+            return False
+        return self.settled
 
 
 def seats(table: Table[Any, Any]) -> Seats | None:

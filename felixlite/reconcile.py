@@ -14,11 +14,14 @@ Pure but for the tables that it is given: time comes in as `now`.
 """
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, Final
 
 from felixlite.mirrors import LOST, Mirror, seats
-from felixlite.tables import Diff, Plan, Table, difference, look, merged
+from felixlite.tables import Diff, Plan, Slices, Table, difference, look, merged
 from felixlite.turn import Outcome, Spare, Turn
+
+NO_SLICES: Final[Slices] = ({},)
+IDLE: Final = Outcome()
 
 
 class Reconciler:
@@ -73,10 +76,14 @@ class Reconciler:
 
     def converge(self, plan: Plan, now: float, *, may_delete: bool, spare: Spare | None = None) -> dict[str, Outcome]:
         """One round. Answers what happened, per table. `spare` names rows that are not removed yet, though unwanted."""
-        rounds = {t.name: Turn(t, self.mirrors[t.name], plan.get(t.name, ({},)), now) for t in self.tables}
+        turns: dict[str, Turn] = {}
         closed = False
         foreign: set[Any] = set()
-        for step in rounds.values():
+        for table in self.tables:
+            mirror, slices = self.mirrors[table.name], plan.get(table.name, NO_SLICES)
+            if mirror.is_idle(slices):
+                continue
+            step = turns[table.name] = Turn(table, mirror, slices, now)
             step.look()
             step.keep_off(foreign)
             step.write(only_new=not may_delete, only_known=closed)
@@ -85,8 +92,8 @@ class Reconciler:
             closed = closed or (step.table.guard and step.leaves_a_gap)
             foreign |= step.foreign
         lingering = False
-        for step in reversed(rounds.values()):
+        for step in reversed(turns.values()):
             step.remove(allowed=may_delete and not (step.table.guard and lingering), spare=spare)
             lingering = lingering or (not step.table.guard and step.removal_failed)
             step.remember()
-        return {name: step.outcome() for name, step in rounds.items()}
+        return {t.name: turns[t.name].outcome() if t.name in turns else IDLE for t in self.tables}

@@ -30,6 +30,7 @@ from felixlite.errors import FelixliteError
 WORKERS: Final = 8
 QUEUE: Final = 512
 BACKLOG: Final = 1024
+PAUSE: Final = 0.05
 LONGEST_REQUEST: Final = 8 << 20
 READ_PATIENCE: Final = 5.0
 NOTES_EVERY: Final = 10.0
@@ -48,7 +49,7 @@ class Server:
         self.workers = workers
         self._listening = listening
         self._listening.listen(BACKLOG)
-        self._queue: queue.Queue[tuple[socket.socket, Stopwatch] | None] = queue.Queue(QUEUE)
+        self._queue: queue.SimpleQueue[tuple[socket.socket, Stopwatch] | None] = queue.SimpleQueue()
         self.stages = Stages()
         self._stopped = threading.Event()
         self._verbs: dict[str, Callable[[Asked], Answer]] = {
@@ -72,21 +73,23 @@ class Server:
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         for _ in range(self.workers):
-            with suppress(queue.Full):
-                self._queue.put_nowait(None)
+            self._queue.put(None)
         self.attachments.removals.stop()
 
     # -- the threads
 
     def accept(self) -> None:
         while not self._stopped.is_set():
+            if self._queue.qsize() >= QUEUE:
+                self._stopped.wait(PAUSE)
+                continue
             try:
                 caller, _ = self._listening.accept()
                 stopwatch = Stopwatch()
             except OSError:
                 if self._stopped.is_set():
                     break
-                self._stopped.wait(0.05)  # out of descriptors: workers are about to close some
+                self._stopped.wait(PAUSE)  # out of descriptors: workers are about to close some
                 continue
             with suppress(OSError):
                 caller.settimeout(READ_PATIENCE)

@@ -87,7 +87,9 @@ class Namespace:
 
     def remove(self) -> None:
         os.close(self.fd)
-        for pid in set(processes(self.name)) - {os.getpid()}:  # what goes on without its agent, as a tunnel process does
+        for pid in set(processes(self.name)) - {
+            os.getpid()
+        }:  # what goes on without its agent, as a tunnel process does
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
