@@ -1,7 +1,6 @@
 """Builds the C plugin into the wheel where there is a compiler; without one the wheel is pure and shim.py is used."""
 
-import shutil
-import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,22 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 class PluginBuildHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if version == "editable" or not compiler:
+        if version == "editable":
             return
-        folder = Path(self.root) / "felixlite" / "cni"
-        binary = folder / "felixlite-cni"
-        command = [compiler, "-O2", "-s", "-static", "-o", str(binary), str(folder / "shim.c")]
-        if subprocess.run(command, check=False).returncode:
+        sys.path.insert(0, self.root)
+        from felixlite.cni.compiling import Uncompiled, compile_plugin
+
+        try:
+            compile_plugin(self.binary)
+        except Uncompiled:
             return
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
         build_data["artifacts"].append("felixlite/cni/felixlite-cni")
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        (Path(self.root) / "felixlite" / "cni" / "felixlite-cni").unlink(missing_ok=True)
+        self.binary.unlink(missing_ok=True)
+
+    @property
+    def binary(self) -> Path:
+        return Path(self.root) / "felixlite" / "cni" / "felixlite-cni"

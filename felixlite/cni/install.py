@@ -7,8 +7,6 @@ thing removed.  The binary is the one that came with the wheel, else shim.c comp
 import json
 import marshal
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from felixlite.cni.compiling import Uncompiled, compile_plugin
 from felixlite.cni.request import VERSIONS
 from felixlite.errors import Misconfigured
 
@@ -72,28 +71,27 @@ def install_plugin(bin_directory: Path, how: How = "auto") -> str:
     if how in ("auto", "built") and BUILT.exists():
         write(bin_directory / TYPE, BUILT.read_bytes(), 0o755)
         return "the C plugin of this installation"
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if how in ("auto", "compiled") and compiler:
+    if how in ("auto", "compiled"):
         try:
-            write(bin_directory / TYPE, compiled(compiler), 0o755)
-            return f"the C plugin, compiled with {compiler}"
-        except Misconfigured:
+            binary, compiler = compiled()
+        except Uncompiled as problem:
             if how == "compiled":
-                raise
+                raise Misconfigured(f"the C plugin could not be compiled: {problem}; or use --plugin python") from None
+        else:
+            write(bin_directory / TYPE, binary, 0o755)
+            return f"the C plugin, compiled with {compiler}"
     if how in ("auto", "python"):
         write(bin_directory / TYPE, python_plugin(), 0o755)
-        return "the Python plugin (7 ms slower a pod; install a C compiler and libc6-dev, then run this again)"
+        return "the Python plugin (7 ms slower a pod; install musl-tools, or gcc and libc6-dev, then run this again)"
     raise Misconfigured("there is no C plugin in this installation and no C compiler here: use --plugin python")
 
 
-def compiled(compiler: str) -> bytes:
+def compiled() -> tuple[bytes, str]:
+    """The plugin, and the compiler that made it."""
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder) / TYPE
-        command = [compiler, "-O2", "-s", "-static", "-o", str(binary), str(HERE / "shim.c")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Misconfigured(f"{' '.join(command)}: {done.stderr.strip()}")
-        return binary.read_bytes()
+        compiler = compile_plugin(binary)
+        return binary.read_bytes(), compiler
 
 
 def python_plugin() -> bytes:

@@ -11,16 +11,15 @@
  * the interface in the pod, and succeeds.
  *
  * shim.py is the same in Python, for machines without a compiler; tests/kernel/cni runs both through the same tests.
- * Build: cc -O2 -static -o felixlite shim.c
+ * Build: musl-gcc -O2 -static -o felixlite shim.c (or cc; compiling.py says what that costs)
  */
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -313,18 +312,23 @@ static int is_our_own(int namespace)
 /* Deletes the interface in the pod, and with it the host's end. What fails here is done by the agent from the note. */
 static void delete_interface(void)
 {
-    struct {
-        struct nlmsghdr header;
-        struct ifinfomsg link;
-        struct rtattr attribute;
+    struct { /* nlmsghdr, ifinfomsg and one rtattr of linux/rtnetlink.h, which musl's compiler does not find */
+        uint32_t length;
+        uint16_t type, flags;
+        uint32_t sequence, port;
+        uint8_t family, padding;
+        uint16_t device;
+        int32_t index;
+        uint32_t link_flags, link_change;
+        uint16_t name_length, name_type;
         char name[16];
-    } message = {.header = {.nlmsg_len = sizeof message, .nlmsg_type = RTM_DELLINK, .nlmsg_flags = NLM_F_REQUEST},
-                 .attribute = {.rta_len = sizeof(struct rtattr) + sizeof message.name, .rta_type = IFLA_IFNAME}};
+    } message = {.length = sizeof message, .type = 17 /* RTM_DELLINK */, .flags = 1 /* NLM_F_REQUEST */,
+                 .name_length = 4 + sizeof message.name, .name_type = 3 /* IFLA_IFNAME */};
     int namespace = open(variable("CNI_NETNS"), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (namespace < 0 || is_our_own(namespace) || setns(namespace, CLONE_NEWNET) != 0)
         return;
     snprintf(message.name, sizeof message.name, "%s", variable("CNI_IFNAME"));
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0 /* NETLINK_ROUTE */);
     if (fd >= 0 && send(fd, &message, sizeof message, 0) < 0)
         perror("felixlite: deleting the pod's interface");
 }

@@ -61,3 +61,19 @@ def test_the_conflist_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_directory_that_cannot_be_written_is_named() -> None:
     with pytest.raises(Misconfigured, match="/proc/nowhere"):
         write(Path("/proc/nowhere/felixlite"), b"", 0o755)
+
+
+def test_without_a_compiler_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Misconfigured, match=r"no C compiler.*--plugin python"):
+        install(tmp_path / "bin", tmp_path / "10.conflist", Settings(), "compiled")
+    assert "Python plugin" in install(tmp_path / "bin", tmp_path / "10.conflist", Settings(), "auto")
+
+
+def test_a_compiler_that_cannot_do_it_gives_way_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, code in (("musl-gcc", 1), ("cc", 0)):
+        compiler = tmp_path / name
+        compiler.write_text(f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho built >"$2"\nexit {code}\n')
+        compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert install(tmp_path / "bin", tmp_path / "10.conflist", Settings(), "compiled").endswith(str(tmp_path / "cc"))
