@@ -80,6 +80,10 @@ def read_counts(family: int) -> Counts:
         ruleset.close()
 
 
+def _hooked(chain: ChainText) -> str:
+    return f"{{ {chain.base} policy accept; }}" if chain.base else ""
+
+
 class NftablesTable:
     """Sets, chains, dispatch and NAT of one address family."""
 
@@ -146,21 +150,26 @@ class NftablesTable:
     def _declared(
         self, sets: Mapping[str, IpSet], maps: Mapping[str, Dispatch], texts: Mapping[str, ChainText]
     ) -> Iterator[str]:
-        """One block: libnftables makes all of it before it reads the rules. None when only elements come and go."""
+        """Everything is there before the first rule that names it. Nothing when only elements come and go.
+
+        Line by line: a block `table ... { }` takes libnftables 0.15 ms more, whatever is in it.
+        """
         new = {name: ip_set for name, ip_set in sets.items() if not self._is_there(name, ip_set)}
         if not (new or maps or texts):
             return
-        yield f"table {self.where} {{"
+        where = self.where
+        yield f"add table {where}"
         if maps or texts:
-            yield from (
-                f"\tmap {key.name} {{ type ifname : verdict; }}" for key in (rows.FROM_WORKLOADS, rows.TO_WORKLOADS)
-            )
-            yield f"\tchain {DENY} {{ }}"
-        yield from (f"\tset {name} {{ {set_declaration(row.kind, self.family)} }}" for name, row in new.items())
+            for key in (rows.FROM_WORKLOADS, rows.TO_WORKLOADS):
+                yield f"add map {where} {key.name} {{ type ifname : verdict; }}"
+            yield f"add chain {where} {DENY}"
+        yield from (
+            f"add set {where} {name} {{ {set_declaration(row.kind, self.family)} }}" for name, row in new.items()
+        )
+        yield from (f"add chain {where} {name} {_hooked(chain)}" for name, chain in texts.items())
         for name, chain in texts.items():
-            yield "\n\t\t".join([f"\tchain {name} {{ {chain.base and chain.base + ' policy accept;'}", *chain.rules])
-            yield "\t}"
-        yield "}"
+            before = f"add rule {where} {name} "
+            yield from [before + rule for rule in chain.rules]
 
     def _is_there(self, name: str, ip_set: IpSet) -> bool:
         old = self.known.rows.get(Key("set", name))
