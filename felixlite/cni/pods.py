@@ -132,8 +132,10 @@ def _named_labels(document: Document | None) -> dict[str, str]:
 
 def _listed(notes: Mapping[str, str], name: str) -> tuple[str, ...]:
     """An annotation that is a JSON list of strings."""
+    if not notes.get(name):
+        return ()
     try:
-        found = json.loads(notes.get(name) or "[]")
+        found = json.loads(notes[name])
     except ValueError:
         found = None
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
