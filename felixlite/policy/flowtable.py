@@ -50,10 +50,11 @@ class FlowTable:
             return dict.fromkeys(keys & self.read().keys(), error)
         return {}
 
-    def on_links(self, names: frozenset[str], rows: Mapping[Key, Row]) -> Collection[Key]:
-        return [key for key in rows if key.kind == "device" and key.name in names]
+    def links_of(self, key: Key, _: Row) -> list[str]:
+        return [key.name] if key.kind == "device" else []
 
-    upon = on_links
+    def upon(self, names: frozenset[str], rows: Mapping[Key, Row]) -> Collection[Key]:
+        return [key for key in rows if not names.isdisjoint(self.links_of(key, rows[key]))]
 
     # -- writing
 

@@ -1,6 +1,8 @@
 """The fast path's rows: which devices, how they are spelled, and how they are read back."""
 
+from felixlite.mirrors import seats
 from felixlite.policy.fastpath import RULES, Device, Key, Rules, devices_text, fast_path, listed, made_anew
+from felixlite.policy.flowtable import FlowTable
 
 LINKS = {"cali1", "cali2", "eth0", "tunl0", "docker0"}
 WANTED = fast_path(("cali",), ["cali1", "cali2", "cali3", "tunl0", "eth0"], LINKS)
@@ -80,3 +82,9 @@ def test_rows_as_a_person_reads_them():
     assert str(WANTED[RULES]) == "flows of cali*"
     assert str(Rules("x")) == "x"
     assert f"{device('eth0')} {Device()}" == "device eth0 "
+
+
+def test_a_link_that_is_made_anew_has_to_be_put_in_again():
+    upon = seats(FlowTable())
+    assert upon
+    assert upon.upon(["cali1"], WANTED) == [Key("device", "cali1")]
