@@ -49,6 +49,7 @@ from felixlite.ipam.view import SnapshotView
 from felixlite.kernel import events
 from felixlite.kernel.addresses import Addresses
 from felixlite.kernel.events import Events
+from felixlite.kernel.expected import Expected
 from felixlite.kernel.host import Host
 from felixlite.kernel.links import Links
 from felixlite.kernel.neighbours import ForwardingEntries, Neighbours
@@ -146,7 +147,8 @@ class Agent:
         view = SnapshotView(lambda: self.loop.snapshot, source.NAME, by_store)
         self.ipam = Ipam(self.store, self.here, view, observe=self.timings, epoch=lambda: self.source.epoch)
         self.speaker = Speaker(options.run_directory / "bgp", self._put, self._touched)
-        self.links, self.routes = Links(self.host), Routes(self.host)
+        self.expected = Expected(self._put)
+        self.links, self.routes = Links(self.host, as_made=self.expected.as_made), Routes(self.host)
         self.reconciler = Reconciler(self._tables())
         self.loop = Loop(
             Snapshot(self.here), self.planner, self.reconciler, needs=(source.NAME, events.SOURCE), report=self._report
@@ -163,7 +165,13 @@ class Agent:
         policy_tables = [table for table in self.reconciler.tables if isinstance(table, PolicyTable)]
         self.legacy_events = LegacyEvents(self.loop.touched, policy_tables)
         self.events = Events(
-            self.host, self.loop.put, self.loop.touched, self.routes.owns, self.links.adopts, give_way=give_way
+            self.host,
+            self.loop.put,
+            self.loop.touched,
+            self.routes.owns,
+            self.links.adopts,
+            give_way=give_way,
+            expected=self.expected,
         )
         self.publication = Publication(
             self.store,
@@ -203,7 +211,7 @@ class Agent:
             PolicyTable(4),
             PolicyTable(6),
             self.links,
-            PodMtus(host),
+            PodMtus(host, self.expected.as_made),
             Addresses(host),
             Sysctls(host),
             Neighbours(host),
@@ -227,7 +235,8 @@ class Agent:
             submit=self.loop.submit,
             state=self.readiness.of_cni,
             mtu=lambda: self.planner.mtus.pod if self.planner.mtus else None,
-            making=self.events.expected.making,
+            making=self.expected.making,
+            made=self.expected.made,
             most_mtu=lambda: self.planner.mtus.uplink if self.planner.mtus else None,
             differences=lambda: self.loop.ask(lambda loop: loop.reconciler.differences(loop.planned.tables)),
             has_namespace=lambda name: f"kns.{name}" in self.loop.snapshot.profiles,

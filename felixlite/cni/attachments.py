@@ -86,6 +86,7 @@ class Attachments:
             asked.stopwatch.lap("assign")
             try:
                 link = early.get(assigned.addresses, wiring.Elsewhere(self._forget_link, self.removals.wait_for_all))
+                self.core.made(link)
                 asked.stopwatch.lap("wire")
                 self._await(workload, self._tell(who, assigned.also, workload, link))
                 asked.stopwatch.lap("rows")

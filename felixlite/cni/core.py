@@ -14,7 +14,7 @@ from felixlite.datastore.store import Key
 from felixlite.model.inside import Workload
 from felixlite.precedence import Precedence
 from felixlite.rows import RouteKey
-from felixlite.snapshot import Change
+from felixlite.snapshot import Change, LinkState
 from felixlite.tables import Diff
 from felixlite.turn import READING, Outcome
 
@@ -38,7 +38,7 @@ class Core:
     table; `has_namespace` whether the store can know more about the pods of a Kubernetes namespace (a round trip that is
     spared where there is no Kubernetes); `ahead` calls what submits a change that was just written to the store, and
     keeps back what the store's watch says of the time before (datastore/source.py); within `making` the kernel's word of a
-    link of that name is kept back (kernel/expected.py).
+    link of that name is kept back, and what `made` was told of it is believed (kernel/expected.py).
     """
 
     submit: Callable[[Sequence[Change]], "Future[Any]"]
@@ -49,6 +49,7 @@ class Core:
     ahead: Ahead = lambda _key, _revision, tell: tell()
     most_mtu: Callable[[], int | None] = lambda: None
     making: Callable[[str], AbstractContextManager[None]] = lambda _link: nullcontext()
+    made: Callable[[LinkState], None] = lambda _link: None
     precedence: Precedence = field(default_factory=Precedence)
 
 

@@ -173,9 +173,10 @@ class Events:
         adopts: Callable[[str], bool] = lambda _: True,
         other_ports: Collection[int] = (),
         give_way: Callable[[], None] = lambda: None,
+        expected: Expected | None = None,
     ) -> None:
         self.put, self.touched, self.give_way = put, touched, give_way
-        self.expected = Expected(put)
+        self.expected = expected or Expected(put)
         self.picture = Picture(owns, adopts=adopts, expected=self.expected)
         self._own = Host(host.namespace)  # a Host belongs to one thread
         self._listener = Socket(host.namespace)

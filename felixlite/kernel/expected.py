@@ -20,6 +20,7 @@ class Expected:
         self._lock = threading.Lock()
         self._names: set[str] = set()
         self._kept: dict[str, LinkState] = {}
+        self._made: dict[str, LinkState] = {}
 
     @contextmanager
     def making(self, name: str) -> Iterator[None]:
@@ -31,8 +32,17 @@ class Expected:
         finally:
             with self._lock:
                 self._names.discard(name)
+                self._made.pop(name, None)
                 if kept := self._kept.pop(name, None):
                     self._put([Put("links", name, kept)])
+
+    def made(self, link: LinkState) -> None:
+        """Within `making`: the link and its other end are there, as this says; nobody has to look."""
+        self._made[link.name] = link
+
+    def as_made(self, name: str) -> LinkState | None:
+        """What its maker says, who is still at it."""
+        return self._made.get(name)
 
     def keeps(self, name: str, told: LinkState) -> bool:
         """Whether the news that the link is so now is kept for later."""

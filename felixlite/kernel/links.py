@@ -14,7 +14,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, cast
 
@@ -23,6 +23,7 @@ from felixlite.kernel import messages, seen
 from felixlite.kernel.host import Host
 from felixlite.kernel.netlink import Message, Refused, attribute, each
 from felixlite.rows import Kind, Link, OuterHeader, Vxlan
+from felixlite.snapshot import LinkState
 from felixlite.tables import Foreign
 
 OUR_NAMES: Final = frozenset({"tunl0", "vxlan.calico", "vxlan-v6.calico"})
@@ -54,8 +55,14 @@ class Links:
     name = "links"
     guard = False
 
-    def __init__(self, host: Host, ours: Collection[str] = OUR_NAMES) -> None:
-        self.host = host
+    def __init__(
+        self,
+        host: Host,
+        ours: Collection[str] = OUR_NAMES,
+        as_made: Callable[[str], LinkState | None] = lambda _: None,
+    ) -> None:
+        """`as_made`: what somebody says of a link that he has just made here (expected.py)."""
+        self.host, self.as_made = host, as_made
         self.ours = frozenset(ours)
         self._remade: set[str] = set()
         self._set: set[str] = set()  # links that we have set something on
@@ -113,14 +120,17 @@ class Links:
         """A MAC is set only where it is another one: with every MAC that is set, even the same, the kernel throws away
         all neighbours on the link, the permanent ones too (neigh_changeaddr), and no notification of it reaches us.
         """
-        data = self.host.netlink.get(*messages.get_link(name))
-        now = seen.link(data, 0, len(data)).state
+        now = self.as_made(name) or self._seen(name)
         mac = row.mac if row.mac != now.mac else None
         if mac is None and now.on == row.up and row.mtu in (None, now.mtu):
             return  # as the plugin makes a pod's end
         self.host.netlink.do(messages.set_link(name, up=row.up, mtu=row.mtu, mac=mac))
         if mac:
             self._remade.add(name)
+
+    def _seen(self, name: str) -> LinkState:
+        data = self.host.netlink.get(*messages.get_link(name))
+        return seen.link(data, 0, len(data)).state
 
     def _set_outer(self, name: str, want: OuterHeader) -> None:
         """By ioctl: rtnetlink changes nothing of tunl0 (EINVAL, ip_tunnel_changelink), `ip tunnel change` does."""

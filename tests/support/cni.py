@@ -28,6 +28,7 @@ from felixlite.cni.podmtus import PodMtus
 from felixlite.cni.server import Server
 from felixlite.datastore.store import Store
 from felixlite.ipam.store import Ipam
+from felixlite.kernel.expected import Expected
 from felixlite.kernel.host import Host
 from felixlite.kernel.links import Links, every_link
 from felixlite.kernel.namespaces import setns
@@ -122,13 +123,14 @@ class PluginNode:
 
     def start(self) -> None:
         """An agent that remembers nothing: what it knows is what the store and the kernel say."""
+        self.expected = Expected(lambda changes: self.loop.put(changes))
         tables = (
             self.chains,
-            Links(self.host),
+            Links(self.host, as_made=self.expected.as_made),
             Sysctls(self.host),
             Neighbours(self.host),
             Routes(self.host),
-            PodMtus(self.host),
+            PodMtus(self.host, self.expected.as_made),
         )
         workloads = {w.name: w for w in (parse(document).inside() for document in self.endpoints())}
         snapshot = Snapshot(
@@ -144,6 +146,8 @@ class PluginNode:
             lambda: self.mtu,
             self._differences,
             most_mtu=lambda: self.most_mtu,
+            making=self.expected.making,
+            made=self.expected.made,
         )
         self.attachments = Attachments(self.store, self.ipam, core, self.name, Notes(self.run_directory))
         self.server = Server(control.bound(self.run_directory / "cni.sock"), self.attachments)
