@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,7 @@ from felixlite.kernel.sysctls import Sysctls
 from felixlite.loop import Loop, Planned
 from felixlite.model.parse import parse
 from felixlite.reconcile import Reconciler
-from felixlite.snapshot import Replace, Snapshot
+from felixlite.snapshot import Change, Replace, Snapshot
 from tests.support.netns import Namespace, namespace
 
 POOL = {
@@ -121,9 +121,12 @@ class PluginNode:
             }
         )
 
+    def _put(self, changes: Sequence[Change]) -> None:
+        self.loop.put(changes)
+
     def start(self) -> None:
         """An agent that remembers nothing: what it knows is what the store and the kernel say."""
-        self.expected = Expected(lambda changes: self.loop.put(changes))
+        self.expected = Expected(self._put)
         tables = (
             self.chains,
             Links(self.host, as_made=self.expected.as_made),
