@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from felixlite.backoff import pause
-from felixlite.mirrors import Failure, Mirror
+from felixlite.mirrors import LOST, Failure, Mirror
 from felixlite.tables import ABSENT, Foreign, Overlap, Slices, Table, difference, look, merged
 from felixlite.versions import differing, holds_none_of
 
@@ -149,7 +149,8 @@ class Turn:
         upon: Callable[[frozenset[Any], Mapping[Any, Any]], Iterable[Any]] | None = getattr(self.table, "upon", None)
         if not names or upon is None or rows is None:
             return
-        left = set(upon(frozenset(names), {**{key: rows[key] for key in self.to_remove}, **self.to_write}))
+        gone = {key: rows[key] for key in self.to_remove if rows[key] is not LOST}
+        left = set(upon(frozenset(names), {**gone, **self.to_write}))
         self._leave(left)
         self.held_back += len(left & self.to_write.keys())
         self.to_write = {key: row for key, row in self.to_write.items() if key not in left}

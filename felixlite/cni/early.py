@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from felixlite.addresses import Prefix
 from felixlite.cni import wiring
-from felixlite.cni.errors import CniError
 from felixlite.cni.looking import PodEnd
 from felixlite.snapshot import LinkState
 
@@ -36,7 +35,7 @@ class Early:
         self._tried = True
         try:
             self._link = wiring.begin(self._name, self._namespace, self._pod)
-        except (CniError, OSError) as problem:
+        except Exception as problem:  # noqa: BLE001  `get` raises it, where what was assigned is given back
             self._problem = problem
 
     @property
@@ -48,6 +47,7 @@ class Early:
         if self._problem:
             raise self._problem
         if self._link and self._pod.addresses == addresses:
+            wiring.wait_until_local(self._namespace, self._pod)
             return self._link
         if self._link:
             wiring.detach(self._name)

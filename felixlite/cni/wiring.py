@@ -91,18 +91,21 @@ def make(name: str, namespace: int, pod: PodEnd, elsewhere: Elsewhere = Elsewher
     """The pair. What an earlier try left is taken over, what an older pod of that name left goes."""
     with Socket() as host, _inside(namespace, pod) as inside:
         ends = _made(host, name, inside, namespace, pod, elsewhere)
-        return _furnished(host, name, ends, inside, pod)
+        link = _furnished(host, name, ends, inside, pod)
+    wait_until_local(namespace, pod)
+    return link
 
 
 def _furnished(host: Socket, name: str, ends: tuple[int, int], inside: Socket, pod: PodEnd) -> LinkState:
     """Addresses, routes and neighbours on the pod's end, and up it goes. On an error nothing of the pair is left."""
     try:
         inside.do(*_pod_messages(ends[1], pod))
-        _wait_until_local(inside, pod)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             host.do(messages.delete_link(name))
-        raise _failed(pod.name, error) from error
+        if isinstance(error, OSError):
+            raise _failed(pod.name, error) from error
+        raise
     # as the kernel tells it first, with the pod's end still down; nothing is decided by that, and it tells it once
     return LinkState(name, ends[0], "veth", up=False, mtu=pod.mtu, mac=HOST_MAC)
 
@@ -206,16 +209,24 @@ def _pod_messages(index: int, pod: PodEnd) -> list[Message]:
     return found
 
 
-def _wait_until_local(inside: Socket, pod: PodEnd) -> None:
+def wait_until_local(namespace: int, pod: PodEnd) -> None:
     """The kernel makes an IPv6 address one of its own behind our back (net/ipv6/addrconf.c, addrconf_dad_work); on a busy
     machine the pod's first packets would come earlier and be dropped."""
     deadline = time.monotonic() + LOCAL_PATIENCE
     for address in (a for a in pod.addresses if a.family == 6):
-        request = _RTMSG.pack(10, 128, 0, 0, 0, 0, 0, 0, 0) + attribute(1, address.packed)
-        while _RTMSG.unpack_from(inside.get(messages.GET_ROUTE, request))[7] != _LOCAL:
-            if time.monotonic() > deadline:
-                raise Refused(errno.EADDRNOTAVAIL, f"{address} does not become an address of {pod.name}")
-            time.sleep(0.001)
+        try:
+            with Socket(namespace) as inside:
+                while not _is_local(inside, address):
+                    if time.monotonic() > deadline:
+                        raise Refused(errno.EADDRNOTAVAIL, f"{address} does not become an address of {pod.name}")
+                    time.sleep(0.001)
+        except OSError as error:
+            raise _failed(pod.name, error) from error
+
+
+def _is_local(inside: Socket, address: Prefix) -> bool:
+    request = _RTMSG.pack(10, 128, 0, 0, 0, 0, 0, 0, 0) + attribute(1, address.packed)
+    return bool(_RTMSG.unpack_from(inside.get(messages.GET_ROUTE, request))[7] == _LOCAL)
 
 
 def _failed(interface: str, error: OSError) -> CniError:

@@ -104,9 +104,9 @@ class Picture:
                 news.touched.add("links")
             if before.state.name != name:
                 news.changes.append(Gone("links", before.state.name))
-        told = self._told(link)
-        if not self.expected.keeps(name, told):
-            news.changes.append(Put("links", name, told))
+        told = Put("links", name, self._told(link))
+        if not self.expected.keeps(name, index, told):
+            news.changes.append(told)
 
     def _link_gone(self, link: seen.SeenLink, news: News) -> None:
         before = self.links.pop(link.state.index, None)
@@ -114,8 +114,9 @@ class Picture:
             return
         name = before.state.name
         if not any(other.state.name == name for other in self.links.values()):
-            self.expected.is_gone(name)
-            news.changes.append(Gone("links", name))
+            gone = Gone("links", name)
+            if not self.expected.keeps(name, before.state.index, gone):
+                news.changes.append(gone)
         if name in self.ours:
             news.touched.add("links")
 

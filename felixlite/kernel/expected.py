@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from felixlite.snapshot import Change, LinkState, Put
+from felixlite.snapshot import Change, Gone, LinkState, Put
 
 
 class Expected:
@@ -19,7 +19,7 @@ class Expected:
         self._put = put
         self._lock = threading.Lock()
         self._names: set[str] = set()
-        self._kept: dict[str, LinkState] = {}
+        self._kept: dict[str, tuple[int, Put | Gone]] = {}  # with the link's index
         self._made: dict[str, LinkState] = {}
 
     @contextmanager
@@ -32,9 +32,9 @@ class Expected:
         finally:
             with self._lock:
                 self._names.discard(name)
-                self._made.pop(name, None)
-                if kept := self._kept.pop(name, None):
-                    self._put([Put("links", name, kept)])
+                made, kept = self._made.pop(name, None), self._kept.pop(name, None)
+                if kept and not _is_about_an_older_one(*kept, made):
+                    self._put([kept[1]])
 
     def made(self, link: LinkState) -> None:
         """Within `making`: the link and its other end are there, as this says; nobody has to look."""
@@ -44,14 +44,15 @@ class Expected:
         """What its maker says, who is still at it."""
         return self._made.get(name)
 
-    def keeps(self, name: str, told: LinkState) -> bool:
-        """Whether the news that the link is so now is kept for later."""
+    def keeps(self, name: str, index: int, news: Put | Gone) -> bool:
+        """Whether the news of the link with this name and index is kept for later."""
         with self._lock:
             if name not in self._names:
                 return False
-            self._kept[name] = told
+            self._kept[name] = index, news
             return True
 
-    def is_gone(self, name: str) -> None:
-        with self._lock:
-            self._kept.pop(name, None)
+
+def _is_about_an_older_one(index: int, news: Put | Gone, made: LinkState | None) -> bool:
+    """The link that had the name before is gone, and its successor is known already."""
+    return isinstance(news, Gone) and made is not None and made.index != index

@@ -312,3 +312,16 @@ def test_a_link_that_merely_fails_keeps_nothing_off_it():
     Core(links, addresses).round(links={"tunl0": 1}, addresses={"ours": "tunl0"})
 
     assert addresses.rows == {"ours": "tunl0"}
+
+
+def test_what_may_be_lost_and_is_not_wanted_any_more_goes_beside_a_link_of_somebody_else():
+    links, addresses = DictTable("links"), DictTable("addresses")
+    addresses.upon = lambda names, rows: [key for key, row in rows.items() if row.startswith(tuple(names))]
+    core = Core(links, addresses)
+    links.refuse["tunl0"] = Foreign("it is somebody's")
+    core.round(links={"tunl0": 1}, addresses={"ours": "eth0"})
+    core.reconciler.came_up(["eth0"])
+
+    core.round(links={"tunl0": 1}, addresses={})
+
+    assert addresses.rows == {}
