@@ -31,6 +31,8 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
 class _Table(Protocol):
+    def take_settings(self, items: Mapping[Key, Row]) -> None: ...
+
     def read(self) -> Mapping[Key, Row]: ...
 
     def upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]: ...
@@ -62,6 +64,7 @@ class PolicyTable:
     def read_for(self, wanted: Mapping[Key, Row]) -> Mapping[Key, Row]:
         """What is in force, on the backend that the wanted gates and the host ask for."""
         self._decide(wanted)
+        self._table(self.backend).take_settings(wanted)  # what is there is judged, and rows are spelled, by them
         return self.read()
 
     def _decide(self, items: Mapping[Key, Row]) -> bool:

@@ -71,7 +71,7 @@ class IptablesTable:
         return xtables.sizes(self.family) if self.flavour == "legacy" else {}
 
     def _upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
-        self._take_settings(items)
+        self.take_settings(items)
         try:
             self._write(items)
         except Busy as error:
@@ -144,7 +144,8 @@ class IptablesTable:
                 yield hook.table, f"-D {hook.chain} {rule}"
             yield hook.table, f"-I {hook.chain} 1 {rule}" if hook.first else f"-A {hook.chain} {rule}"
 
-    def _take_settings(self, items: Mapping[Key, Row]) -> None:
+    def take_settings(self, items: Mapping[Key, Row]) -> None:
+        """The mask of marks and the place of the hooks, as the wanted gates say."""
         gates = items.get(rows.GATES)
         if isinstance(gates, Chained) and isinstance(gates.body, Gates):
             self.spelling = Spelling(self.family, gates.body.mark_mask)

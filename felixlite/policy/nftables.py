@@ -104,7 +104,7 @@ class NftablesTable:
         return dict(self.known.rows)
 
     def upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
-        self._take_mark(items)
+        self.take_settings(items)
         try:
             self._write(items)
         except Refused:
@@ -199,7 +199,8 @@ class NftablesTable:
         if come := ", ".join(f'"{interface}" : goto {chain}' for interface, chain in new.chains - there):
             yield f"add element {self.where} {name} {{ {come} }}"
 
-    def _take_mark(self, items: Mapping[Key, Row]) -> None:
+    def take_settings(self, items: Mapping[Key, Row]) -> None:
+        """The mask of marks and the place of the hooks, as the wanted gates say."""
         gates = items.get(rows.GATES)
         if isinstance(gates, Chained) and isinstance(gates.body, Gates):
             self.spelling = Spelling(self.family, gates.body.mark_mask)

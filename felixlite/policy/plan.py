@@ -74,8 +74,9 @@ class Planner:
         self._put_network_sets(last, inputs, profiles)
         dirty = self._put_targets(last, inputs, relabelled | {key for key, _, _ in local})
         self._put_chains(last, inputs, dirty, profiles)
-        self._put_endpoints(inputs, dirty, everything=last.tiers is not inputs.tiers)
-        self._put_the_rest(last, inputs, local)
+        spoofing = last.settings.may_spoof != inputs.settings.may_spoof
+        self._put_endpoints(inputs, dirty, everything=spoofing or last.tiers is not inputs.tiers)
+        self._put_the_rest(last, inputs, everything=spoofing or bool(local))
         self.started = True
         slices = {
             table_name(family): (
@@ -218,8 +219,8 @@ class Planner:
             body = rows.EndpointChain(workload.interface, direction, steps, profiles, mac)
             yield rows.endpoint_key(direction, workload.interface), rows.chained(body)
 
-    def _put_the_rest(self, last: Inputs, inputs: Inputs, local: list[Changed]) -> None:
-        if local or not self.started:
+    def _put_the_rest(self, last: Inputs, inputs: Inputs, *, everything: bool) -> None:
+        if everything or not self.started:
             self.own_rows = {family: own(inputs, family) for family in FAMILIES}
         if not self.started or read_by_gates(last) != read_by_gates(inputs):
             self.gate_rows = {family: gates(inputs, family) for family in FAMILIES}

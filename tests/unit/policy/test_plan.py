@@ -137,3 +137,13 @@ def test_many_pods_at_once_are_as_many_pods_one_by_one() -> None:
     fewer = inputs(remote=[each for each in many if each.name != "m2"]).remote_workloads
     assert "10.65.2.2/32" in members(rows_of(replace(end, remote_workloads=fewer), at_once))  # its twin holds it
     assert rows_of(start, at_once) == rows_of(start)
+
+
+def test_whether_pods_may_spoof_is_settled_anew_when_the_setting_changes() -> None:
+    spoofer = replace(A, may_spoof=True, mac="02:00:00:00:00:01")
+    strict = inputs([spoofer, B])
+    loose = replace(strict, settings=replace(strict.settings, may_spoof=True))
+    planner = Planner()
+    for state in (strict, loose, strict):
+        assert rows_of(state, planner) == rows_of(state)
+    assert rows_of(strict) != rows_of(loose)
