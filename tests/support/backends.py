@@ -1,6 +1,7 @@
 """Which packet filter the nodes of a lab write policy with, and how to make them take another one."""
 
 import json
+import re
 
 from felixlite.lab import world
 from felixlite.lab.lab import Lab
@@ -26,7 +27,7 @@ def rules(lab: Lab, node: str, backend: str) -> list[str]:
     found, inside = list[str](), False
     for line in listing:
         inside = line.endswith(" felixlite {") or (inside and line != "}")
-        found += [line.partition(" counter ")[0]] if inside else []
+        found += [re.sub(r"packets \d+ bytes \d+", "", line)] if inside else []
     return found
 
 
