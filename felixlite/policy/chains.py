@@ -13,7 +13,8 @@ from felixlite.policy import rows
 from felixlite.policy.inputs import PolicyKey
 from felixlite.policy.lowering import Wanted, lowered, tells_families_apart
 from felixlite.policy.members import FAMILIES, Members
-from felixlite.policy.rows import Chained, Key, Log, PolicyStep, Row
+from felixlite.policy.rows import Chained, Key, PolicyStep, Row
+from felixlite.policy.settings import PolicySettings
 
 _Names = dict[Wanted, Mapping[int, str]]  # what the sets of a policy are called in each family
 
@@ -72,7 +73,7 @@ class Chains:
         """How an endpoint asks a policy that selects it."""
         return self.rendered[policy.kind, policy.namespace, policy.name].steps[direction]
 
-    def update(self, wants: Mapping[PolicyKey, Policy | Profile | None], log: Log) -> None:
+    def update(self, wants: Mapping[PolicyKey, Policy | Profile | None], settings: PolicySettings) -> None:
         """Render these again; None: no local workload needs the policy any more."""
         if not wants:
             return
@@ -84,7 +85,7 @@ class Chains:
                     del fresh[family][name]
         for key, policy in wants.items():
             if policy is not None:
-                self._render(key, policy, log, fresh)
+                self._render(key, policy, settings, fresh)
         for key, old in before.items():
             still = self.rendered[key].wanted if key in self.rendered else ()
             for wanted in old.wanted:
@@ -92,7 +93,9 @@ class Chains:
                     self.members.unwant(wanted, key)
         self.rows = fresh
 
-    def _render(self, key: PolicyKey, policy: Policy | Profile, log: Log, fresh: dict[int, dict[Key, Row]]) -> None:
+    def _render(
+        self, key: PolicyKey, policy: Policy | Profile, settings: PolicySettings, fresh: dict[int, dict[Key, Row]]
+    ) -> None:
         wanted: _Names = {}
         steps: dict[Direction, PolicyStep] = {}
         kind: Literal["policy", "profile"] = "profile" if isinstance(policy, Profile) else "policy"
@@ -101,9 +104,9 @@ class Chains:
             name = Key(kind, chain_name(kind, direction, key))
             rules = policy.rules(direction)
             steps[direction] = PolicyStep(name.name, may_pass(rules))
-            chains[4][name] = self._chain(key, policy, direction, 4, log, wanted)
+            chains[4][name] = self._chain(key, policy, direction, 4, settings, wanted)
             alike = not any(map(tells_families_apart, rules)) and all(names[4] == names[6] for names in wanted.values())
-            chains[6][name] = chains[4][name] if alike else self._chain(key, policy, direction, 6, log, wanted)
+            chains[6][name] = chains[4][name] if alike else self._chain(key, policy, direction, 6, settings, wanted)
         self.rendered[key] = _Rendered(policy, wanted.keys(), chains, steps)
         for family in FAMILIES:
             fresh[family].update(chains[family])
@@ -114,7 +117,7 @@ class Chains:
         policy: Policy | Profile,
         direction: Direction,
         family: int,
-        log: Log,
+        settings: PolicySettings,
         wanted: _Names,
     ) -> Chained:
         def named(want: Wanted) -> str:
@@ -123,9 +126,10 @@ class Chains:
 
         namespace = "" if isinstance(policy, Profile) else policy.namespace
         owner = f"Profile {policy.name}" if isinstance(policy, Profile) else str(policy)
+        log = settings.log
         line = replace(log, prefix=_spelled_out(log.prefix, policy)) if "%" in log.prefix else log
         rules: list[rows.Rule] = []
         for number, rule in enumerate(policy.rules(direction)):
             action, logs = rule.action, line if rule.action is Action.LOG else None
             rules += [rows.Rule(match, action, logs, number) for match in lowered(rule, namespace, family, named)]
-        return rows.chained(rows.PolicyChain(f"{owner} {direction.lower()}", tuple(rules)))
+        return rows.chained(rows.PolicyChain(f"{owner} {direction.lower()}", tuple(rules)), settings.mark_mask)

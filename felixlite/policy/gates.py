@@ -80,7 +80,7 @@ def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
         tunnels=tuple(tunnel for tunnel in inputs.tunnels if tunnel.address.version == family),
     )
     return {
-        rows.GATES: rows.chained(body),
+        rows.GATES: rows.chained(body, settings.mark_mask),
         rows.NAT: rows.chained(nat),
         Key("set", rows.ALL_HOSTS): rows.IpSet("net", frozenset(disjoint(hosts(inputs, family)))),
         Key("set", rows.MASQUERADED): rows.IpSet("net", frozenset(disjoint(masqueraded))),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from felixlite.policy import ipset, rows, xtables
-from felixlite.policy.apart import Busy, Refused, groups, halved
+from felixlite.policy.apart import Busy, Refused, groups, halved, silenced, speak_alike
 from felixlite.policy.counting import Counts
 from felixlite.policy.iptables_listing import Hook, Saved, counts, hooks, saved
 from felixlite.policy.iptables_text import HOOK, Chains, Spelling, restore_text
@@ -95,6 +95,7 @@ class IptablesTable:
     # -- writing
 
     def _write(self, items: Mapping[Key, Row]) -> None:
+        speak_alike(items, self.known.rows)
         sets = {key: row for key, row in items.items() if isinstance(row, IpSet)}
         ipset.write(self.sets, sets, self.family)
         self.sets.update(sets)
@@ -157,6 +158,8 @@ class IptablesTable:
             self.read()
         except Refused as error:
             return dict.fromkeys(items, error)
+        if failed := halved(silenced(items, self.known.rows), self._write):
+            return dict.fromkeys(items, next(iter(failed.values())))
         # the gates lead to the dispatch, which drops everything while it is empty
         empty = {key: Dispatch(row.direction, frozenset()) for key, row in items.items() if isinstance(row, Dispatch)}
         failed = halved({key: row for key, row in empty.items() if key not in self.known.rows}, self._write)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from ctypes import c_bool, c_char_p, c_int, c_uint, c_void_p
 
 from felixlite.policy import rows
-from felixlite.policy.apart import Refused, groups, halved, removal_order
+from felixlite.policy.apart import Refused, groups, halved, removal_order, silenced, speak_alike
 from felixlite.policy.costs import ACCOUNT, LIBRARY
 from felixlite.policy.counting import Counts
 from felixlite.policy.nftables_listing import Listed, counts, listed
@@ -122,6 +122,7 @@ class NftablesTable:
     # -- writing
 
     def _write(self, items: Mapping[Key, Row]) -> None:
+        speak_alike(items, self.known.rows)
         chains = {key: self.spelling.chains(key, row) for key, row in items.items() if isinstance(row, Chained)}
         self.ruleset.run("\n".join(self._transaction(items, chains)))
         known, names = dict(self.known.rows), dict(self.known.chains)
@@ -210,7 +211,8 @@ class NftablesTable:
     def _write_apart(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
         """Read again what is there, then write in groups, halving those that are refused."""
         self.known = self._list()
-        failed: dict[Key, Exception] = {}
+        if failed := halved(silenced(items, self.known.rows), self._write):
+            return dict.fromkeys(items, next(iter(failed.values())))
         for group in groups(items):
             if dispatch := {key: row for key, row in group.items() if isinstance(row, Dispatch)}:
                 failed.update(self._dispatch_what_can_be(dispatch))

@@ -75,7 +75,8 @@ class Planner:
         dirty = self._put_targets(last, inputs, relabelled | {key for key, _, _ in local})
         self._put_chains(last, inputs, dirty, profiles)
         spoofing = last.settings.may_spoof != inputs.settings.may_spoof
-        self._put_endpoints(inputs, dirty, everything=spoofing or last.tiers is not inputs.tiers)
+        remarked = last.settings.mark_mask != inputs.settings.mark_mask
+        self._put_endpoints(inputs, dirty, everything=spoofing or remarked or last.tiers is not inputs.tiers)
         self._put_the_rest(last, inputs, everything=spoofing or bool(local))
         self.started = True
         slices = {
@@ -144,10 +145,9 @@ class Planner:
     def _put_chains(self, last: Inputs, inputs: Inputs, dirty: _Dirty, profiles: set[str]) -> None:
         again = dirty.policies | self.chains.renamed()
         again |= {("Profile", "", name) for name in profiles | self._profile_changes(inputs, dirty)}
-        log = inputs.settings.log
-        if last.settings.log != log:
+        if last.settings.log != inputs.settings.log or last.settings.mark_mask != inputs.settings.mark_mask:
             again |= self.chains.rendered.keys()
-        self.chains.update({key: self._wanted(key, inputs) for key in again}, log)
+        self.chains.update({key: self._wanted(key, inputs) for key in again}, inputs.settings)
 
     def _wanted(self, key: PolicyKey, inputs: Inputs) -> Policy | Profile | None:
         """The policy or profile of that name, if a local workload needs it."""
@@ -217,7 +217,7 @@ class Planner:
             )
             mac = workload.mac if direction is Direction.EGRESS and not may_spoof(workload, inputs) else None
             body = rows.EndpointChain(workload.interface, direction, steps, profiles, mac)
-            yield rows.endpoint_key(direction, workload.interface), rows.chained(body)
+            yield rows.endpoint_key(direction, workload.interface), rows.chained(body, inputs.settings.mark_mask)
 
     def _put_the_rest(self, last: Inputs, inputs: Inputs, *, everything: bool) -> None:
         if everything or not self.started:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from felixlite.addresses import Address, Prefix
 from felixlite.model.policy import Action, Direction, Icmp, PortRange
@@ -139,6 +139,9 @@ class EndpointChain:
     mac: str | None = None  # the only one that may send
 
 
+USUAL_MASK: Final = 0xFFFF0000
+
+
 @dataclass(frozen=True, slots=True)
 class Gates:
     """The chains that hang in the kernel's hooks, and all that they hold but the dispatch to endpoints."""
@@ -155,7 +158,7 @@ class Gates:
     service_loop: Literal["Drop", "Reject", "Disabled"] = "Drop"
     service_nets: tuple[Prefix, ...] = ()
     check_invalid: bool = True
-    mark_mask: int = 0xFFFF0000
+    mark_mask: int = USUAL_MASK
     insert: bool = True
     reverse_path: bool = True
     nftables: Literal["Auto", "Enabled", "Disabled"] = "Auto"  # which backend writes this
@@ -194,8 +197,15 @@ class Chained:
         return str(self.body) if self.body else f"rules of digest {self.digest}"
 
 
-def chained(body: Body) -> Chained:
-    return Chained(digest(_with_parts_printed(body)), body)
+def chained(body: Body, mark_mask: int = USUAL_MASK) -> Chained:
+    """Chains that speak in other marks are other chains, though they say the same."""
+    marks = "" if mark_mask == USUAL_MASK else f"~{mark_mask:x}"
+    return Chained(digest(_with_parts_printed(body)) + marks, body)
+
+
+def marks_of(row: "Row | None") -> str:
+    """What tells the marks that a row is spelled with; also of one that was read from the kernel."""
+    return row.digest.partition("~")[2] if isinstance(row, Chained) else ""
 
 
 def digest(body: object) -> str:

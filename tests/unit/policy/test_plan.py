@@ -9,6 +9,7 @@ from felixlite.policy import rows
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.plan import Planner
 from felixlite.policy.rows import Chained, EndpointChain, IpSet, Key
+from felixlite.policy.settings import PolicySettings
 from felixlite.tables import merged
 from tests.unit.policy.world import BOTH, entity, inputs, pod, policy, rule
 
@@ -147,3 +148,13 @@ def test_whether_pods_may_spoof_is_settled_anew_when_the_setting_changes() -> No
     for state in (strict, loose, strict):
         assert rows_of(state, planner) == rows_of(state)
     assert rows_of(strict) != rows_of(loose)
+
+
+def test_other_marks_are_other_chains_and_nothing_else() -> None:
+    planner = Planner()
+    before = rows_of(inputs([A, B], [FROM_B]), planner)
+    other = replace(inputs([A, B], [FROM_B]), settings=PolicySettings(mark_mask=0x0FFE0000))
+    after = rows_of(other, planner)
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {key for key in before if key.kind in ("policy", "profile", "endpoint", "gates")}
+    assert after == rows_of(other)
