@@ -178,6 +178,7 @@ def one_by_one(plugins: Sequence[Plugin], pid: int) -> list[Row]:
         ("c", "ADD", "median", statistics.median),
         ("c", "ADD", "99th percentile", percentile_99),
         ("python", "ADD", "median", statistics.median),
+        ("python", "ADD", "99th percentile", percentile_99),
         ("c", "DEL", "median", statistics.median),
         ("python", "DEL", "median", statistics.median),
     ):

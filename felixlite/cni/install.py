@@ -5,9 +5,7 @@ thing removed.  The binary is the one that came with the wheel, else shim.c comp
 """
 
 import json
-import marshal
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from felixlite.cni.compiling import Uncompiled, compile_plugin
+from felixlite.cni.pythonplugin import python_plugin
 from felixlite.cni.request import VERSIONS
 from felixlite.errors import Misconfigured
 
@@ -81,8 +80,10 @@ def install_plugin(bin_directory: Path, how: How = "auto") -> str:
             write(bin_directory / TYPE, binary, 0o755)
             return f"the C plugin, compiled with {compiler}"
     if how in ("auto", "python"):
-        write(bin_directory / TYPE, python_plugin(), 0o755)
-        return "the Python plugin (7 ms slower a pod; install musl-tools, or gcc and libc6-dev, then run this again)"
+        script, interpreter = python_plugin()
+        write(bin_directory / TYPE, script, 0o755)
+        slower = "6 ms slower a pod; install musl-tools, or gcc and libc6-dev, then run this again"
+        return f"the Python plugin, run by {interpreter} ({slower})"
     raise Misconfigured("there is no C plugin in this installation and no C compiler here: use --plugin python")
 
 
@@ -92,26 +93,6 @@ def compiled() -> tuple[bytes, str]:
         binary = Path(folder) / TYPE
         compiler = compile_plugin(binary)
         return binary.read_bytes(), compiler
-
-
-def python_plugin() -> bytes:
-    """shim.py for the interpreter that runs this, without site-packages: that is what makes it start in 7 ms.
-
-    Python keeps no compiled form of a script, and compiling this one takes it 2 ms a pod; so it carries its own, for
-    exactly this version of Python, and its source for any other that the interpreter's path may lead to one day.
-    """
-    interpreter, source = Path(sys.executable).resolve(), (HERE / "shim.py").read_text()
-    code = marshal.dumps(compile(source, "felixlite", "exec", dont_inherit=True, optimize=2))
-    lines = [
-        f"#!{interpreter} -IS",
-        "# The CNI plugin: it asks the `felixlite agent` of this node. Made by `felixlite cni install` of felixlite/cni/shim.py.",
-        "import marshal, sys",
-        f"made_for = {sys.hexversion}",
-        f"compiled = {code!r}",
-        f"source = {source!r}",
-        "exec(marshal.loads(compiled) if sys.hexversion == made_for else source)",
-    ]
-    return "\n".join([*lines, ""]).encode()
 
 
 def write(path: Path, content: bytes, mode: int) -> None:

@@ -1,8 +1,8 @@
 """The CNI plugin in Python, for machines where shim.c could not be compiled. The same protocol, the same answers.
 
-A container runtime execs it once a pod, so only posix, sys and _socket are imported (`python3 -I -S`: 7 ms in all, 19 ms with
-json and socket); what else it needs is imported where the agent is away and time does not matter.  shim.c says what
-is sent and what is answered.
+A container runtime execs it once a pod, so only posix, sys and _socket are imported (6 ms in all, 19 ms with json and socket);
+what else it needs is imported where the agent is away and time does not matter.  shim.c says what is sent and what is
+answered, pythonplugin.py how this becomes the plugin.
 """
 
 import _socket

@@ -32,7 +32,7 @@ def test_installing_writes_both_files_and_uninstalling_removes_them(tmp_path: Pa
     plugin, conf = tmp_path / "bin" / "felixlite", tmp_path / "net.d" / "10-felixlite.conflist"
     install(plugin.parent, conf, Settings(), "python")
     assert plugin.stat().st_mode & 0o777 == 0o755
-    assert plugin.read_text().startswith("#!/")
+    assert plugin.read_bytes().startswith(b"#!/")
     assert json.loads(conf.read_text())["plugins"][0]["type"] == "felixlite"
     assert [path.name for path in plugin.parent.iterdir()] == ["felixlite"]
     assert set(uninstall(plugin.parent, conf)) == {plugin, conf}
