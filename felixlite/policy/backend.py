@@ -97,10 +97,10 @@ class PolicyTable:
         return failed
 
     @property
-    def sizes(self) -> Sizes:
-        """How large the tables of legacy iptables were when this one last left them; empty on other backends."""
+    def sizes(self) -> Sizes | None:
+        """How large the tables of legacy iptables were when this one last left them; None: it writes to others."""
         table = self._tables.get(self.backend)
-        return table.sizes if isinstance(table, IptablesTable) else {}
+        return table.sizes if isinstance(table, IptablesTable) and self.backend == "legacy" else None
 
     def _table(self, backend: Backend) -> _Table:
         if backend not in self._tables:

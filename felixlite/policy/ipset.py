@@ -33,15 +33,15 @@ _KINDS: Mapping[str, SetKind] = {name: kind for kind, name in _TYPES.items()}
 started: deque[int] = deque(maxlen=256)  # the processes of late: what they change, nobody else has changed
 
 
-def run(arguments: list[str], text: str = "") -> str:
+def run(arguments: list[str], text: str = "", **environment: str) -> str:
     """Run a program with the text on its standard input."""
     with ACCOUNT.charged(arguments[0], text):
-        return _run(arguments, text)
+        return _run(arguments, text, {**_ENVIRONMENT, **environment})
 
 
-def _run(arguments: list[str], text: str) -> str:
+def _run(arguments: list[str], text: str, environment: Mapping[str, str]) -> str:
     try:
-        process = subprocess.Popen(arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=_ENVIRONMENT)
+        process = subprocess.Popen(arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, env=environment)
     except OSError as error:
         raise Refused(f"{arguments[0]}: {error.strerror}; install it") from None
     started.append(process.pid)  # before it gets the text that says what to change

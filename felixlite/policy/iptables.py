@@ -18,7 +18,6 @@ from felixlite.policy.plan import table_name
 from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Row
 
 Flavour = Literal["legacy", "nft"]
-LOCK_WAIT = "5"  # seconds for the xtables lock; a key that fails is tried again by the reconciler
 
 
 def read_counts(family: int, flavour: Flavour) -> Counts:
@@ -47,35 +46,43 @@ class IptablesTable:
     # -- tables.Table
 
     def read(self) -> Mapping[Key, Row]:
-        self.sizes = self._measured()  # first: what changes while the tables are read is seen by its size
+        if self.flavour == "legacy":  # first: what changes while the tables are read is seen by its size
+            self.sizes = xtables.sizes(self.family)
+        return self._read()
+
+    def _read(self) -> Mapping[Key, Row]:
         self.sets = ipset.read(self.family)
         self.known = saved(self._save(), insert=self.insert)
         return {**self.sets, **self.known.rows}
 
     def upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
-        with self._leaving():
-            return self._upsert(items)
-
-    @contextmanager
-    def _leaving(self) -> Iterator[None]:
-        """Note how large the tables are when we leave them: another size is somebody else's doing (watch.py).
-
-        What somebody did before we came is not noted as ours: the old size stays, and is found to be wrong.
-        """
-        untouched = self._measured() == self.sizes
-        yield
-        if untouched:
-            self.sizes = self._measured()
-
-    def _measured(self) -> xtables.Sizes:
-        return xtables.sizes(self.family) if self.flavour == "legacy" else {}
-
-    def _upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
         self.take_settings(items)
+        if all(isinstance(row, IpSet) for row in items.values()):
+            return self._upsert(items)
         try:
-            self._write(items)
+            with self._alone():
+                return self._upsert(items)
         except Busy as error:
             return dict.fromkeys(items, error)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of legacy tables, and note how large we leave them: another size is another's doing (watch.py).
+
+        What somebody did before we had the lock is not noted as ours: the old size stays, and is found to be wrong.
+        """
+        if self.flavour != "legacy":
+            yield
+            return
+        with xtables.locked():
+            untouched = xtables.sizes(self.family) == self.sizes
+            yield
+            if untouched:
+                self.sizes = xtables.sizes(self.family)
+
+    def _upsert(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
+        try:
+            self._write(items)
         except Refused:
             return self._write_apart(items)
         return {}
@@ -84,8 +91,9 @@ class IptablesTable:
         failed: dict[Key, Exception] = {}
         chains = [key for key in keys if key in self.known.chains]
         try:
-            with self._leaving():
-                self._remove_chains(chains)
+            if chains:
+                with self._alone():
+                    self._remove_chains(chains)
         except Refused as error:
             failed = dict.fromkeys(chains, error)
         in_use = ipset.destroy([key for key in keys if key in self.sets], self.family)
@@ -155,7 +163,7 @@ class IptablesTable:
     def _write_apart(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
         """Read again what is there, then write in groups, halving those that are refused."""
         try:
-            self.read()
+            self._read()
         except Refused as error:
             return dict.fromkeys(items, error)
         if failed := halved(silenced(items, self.known.rows), self._write):
@@ -184,8 +192,6 @@ class IptablesTable:
 
     def _remove_chains(self, keys: Iterable[Key]) -> None:
         places = [where for key in keys for where in self.known.chains[key]]
-        if not places:
-            return
         gone = {key for key in keys if key in (rows.GATES, rows.NAT)}
         unhooked = [hook for hook in self.known.hooked if (rows.NAT if hook.table == "nat" else rows.GATES) in gone]
         lines = [(h.table, f'-D {h.chain} -m comment --comment "{HOOK}" -j {h.target}') for h in unhooked]
@@ -204,8 +210,4 @@ class IptablesTable:
         return ipset.run([f"{self.program}-save"])
 
     def _restore(self, text: str) -> None:
-        wait = ["-w", LOCK_WAIT] if self.flavour == "legacy" else []
-        try:
-            ipset.run([f"{self.program}-restore", "--noflush", *wait], text)
-        except Refused as error:
-            raise Busy(str(error)) if "xtables lock" in str(error) else error from None
+        ipset.run([f"{self.program}-restore", "--noflush"], text, XTABLES_LOCKFILE=xtables.NO_LOCK)

@@ -140,8 +140,8 @@ class LegacyEvents:
     def look(self) -> None:
         for table in self._tables:
             known = table.sizes
-            there = sizes(table.family) if known else {}
-            if there == known:
+            there = None if known is None else sizes(table.family)
+            if there is None or there == known:
                 self._strange.pop(table.name, None)
             elif self._strange.get(table.name) == there:
                 del self._strange[table.name]

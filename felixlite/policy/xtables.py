@@ -1,7 +1,7 @@
 """Our jumps in the kernel's own chains on hosts with legacy iptables, and what others have there, by python-iptables.
 
-python-iptables takes no lock and keeps what it has read, so everything here happens under the xtables lock that every
-iptables program honours, and reads first.  Use it from one thread (docs/adr; measured: it is 30 times slower than
+python-iptables takes no lock and keeps what it has read, so whoever changes something here holds the xtables lock that
+every iptables program honours, from before the first look until after the last write.  Use it from one thread (docs/adr; measured: it is 30 times slower than
 iptables-restore for chains, and just right for five rules).
 """
 
@@ -22,7 +22,8 @@ from felixlite.policy.iptables_listing import Hook
 from felixlite.policy.iptables_text import HOOK
 
 LOCK = "/run/xtables.lock"
-PATIENCE = 5.0
+NO_LOCK = "/dev/null"  # XTABLES_LOCKFILE of a program that runs while we hold the lock
+PATIENCE = 5.0  # a key that fails is tried again by the reconciler
 
 
 @contextmanager
@@ -74,11 +75,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def place(family: int, hooks: Iterable[Hook]) -> None:
     """Make each jump to a chain of ours the first (or last) rule of the kernel's chain, and the only one of its kind."""
     for table, found in groupby(sorted(hooks), key=lambda hook: hook.table):
-        with locked():
-            handle = _table(family, table)
-            changed = [_placed(family, handle, hook) for hook in found]
-            if any(changed):
-                handle.commit()
+        handle = _table(family, table)
+        changed = [_placed(family, handle, hook) for hook in found]
+        if any(changed):
+            handle.commit()
 
 
 def _placed(family: int, handle: Any, hook: Hook) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from felixlite.addresses import Prefix
 from felixlite.model.policy import UDP, NetworkSet
-from felixlite.policy import ipset, iptables, xtables
+from felixlite.policy import ipset, xtables
 from felixlite.policy.choice import Backend
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.rows import ANYWHERE, Key, Match, PolicyChain, Rule, Side, chained
@@ -60,10 +60,9 @@ def test_another_program_that_holds_the_xtables_lock_delays_and_does_not_spoil(
 ) -> None:
     if backend != "legacy":
         return  # nobody else looks at that lock
-    monkeypatch.setattr(iptables, "LOCK_WAIT", "1")
-    monkeypatch.setattr(xtables, "PATIENCE", 0.2)
     agent = Agent(lab, backend)
-    with xtables.locked():
+    with xtables.locked(), monkeypatch.context() as hasty:
+        hasty.setattr(xtables, "PATIENCE", 0.2)
         outcomes = lab.node.run(agent.reconciler.converge, agent.planner(WORLD).tables, 1.0, may_delete=True)
     assert outcomes["policy/4"].failures
     lab.apply(Reconciler(lab.tables(backend)), agent.planner(WORLD).tables)
