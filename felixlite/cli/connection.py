@@ -10,7 +10,7 @@ from felixlite import control
 from felixlite.cli.agent import run_dir
 from felixlite.cli.files import loaded
 from felixlite.cli.session import Session, file_options, store_option
-from felixlite.errors import FelixliteError, Unreachable
+from felixlite.errors import FelixliteError
 
 
 @click.command()
@@ -93,12 +93,20 @@ def _explained(
     found = {**found, "tunnel": _tunnel(inputs, found)}
     agent = run_dir / "agent.sock"
     if not changed and agent.exists():  # what it knows belongs to things as they are
-        try:
-            found = counted(found, control.ask(agent, "hits", family=start.version))
-            found = {**found, "route": control.ask(agent, "why", key=str(end))}
-        except Unreachable as error:
-            session.warn(f"without counters and route: {error}")
+        if hits := _asked(session, agent, "the counters", "hits", family=start.version):
+            found = counted(found, hits)
+        if route := _asked(session, agent, "the route", "why", key=str(end)):
+            found = {**found, "route": route}
     return found
+
+
+def _asked(session: Session, agent: Path, what: str, question: str, **arguments: Any) -> Any:
+    """What the agent of this machine answers. None: it does not, and the rest is known without it."""
+    try:
+        return control.ask(agent, question, **arguments)
+    except FelixliteError as error:
+        session.warn(f"without {what}: {error}")
+        return None
 
 
 def _tunnel(inputs: Any, found: dict[str, Any]) -> str | None:
@@ -180,12 +188,19 @@ def explain(ctx: click.Context, arguments: tuple[str, ...]) -> int:
     """
     from felixlite.cli.explain import explain as kind
 
-    two = len(arguments) > 1 and not arguments[0].startswith("-") and not arguments[1].startswith("-")
     if arguments in (("--help",), ()):
         for each in (kind, connection):
             with click.Context(each, parent=ctx.parent, info_name="explain") as inner:
                 click.echo(each.get_help(inner) + "\n")
         return 0
-    chosen: click.Command = connection if two else kind
+    chosen: click.Command = connection if _ends(arguments) > 1 else kind
     with chosen.make_context("explain", list(arguments), parent=ctx.parent) as inner:
         return chosen.invoke(inner) or 0
+
+
+def _ends(arguments: tuple[str, ...]) -> int:
+    """How many of the words are neither options of a connection nor their values."""
+    options = [param for param in connection.params if isinstance(param, click.Option) and not param.is_flag]
+    taking = {name for option in options for name in option.opts}
+    before = ("", *arguments)
+    return sum(not word.startswith("-") and last not in taking for last, word in zip(before, arguments, strict=False))
