@@ -48,7 +48,9 @@ def lab() -> None:
 )
 @click.option("--members", default=1, show_default=True, help="Of etcd.")
 @click.option("--hold", default=30, show_default=True, help="Hold time of the routers' BGP sessions, in seconds.")
-@click.option("-f", "--file", "file", type=click.File(), help="A topology in YAML; options above and FELIXLITE_LAB beat it.")
+@click.option(
+    "-f", "--file", "file", type=click.File(), help="A topology in YAML; options above and FELIXLITE_LAB beat it."
+)
 @click.pass_context
 def up(ctx: click.Context, /, file: TextIO | None, **options: Any) -> None:
     """Build a lab; ready when every pod reaches every other, the routers and the outside.

@@ -10,4 +10,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def lab_name(command: _F) -> _F:
     what = "Which lab; several may be up side by side."
-    return click.option("--name", default="lab", envvar="FELIXLITE_LAB", show_envvar=True, show_default=True, help=what)(command)
+    return click.option(
+        "--name", default="lab", envvar="FELIXLITE_LAB", show_envvar=True, show_default=True, help=what
+    )(command)
