@@ -93,6 +93,8 @@ def new_veth(here: VethEnd, there: VethEnd) -> Message:
     """Create both ends, each at once in its namespace.
 
     Only `here` can be born up: the far end is made first, and without a peer the kernel does not set it up (ENOTCONN).
+    With one queue, as veth uses it by itself: to come to that from one for each processor it waits for RCU, for both
+    ends (drivers/net/veth.c, veth_init_queues).
     """
     return (
         NEW_LINK,
@@ -104,6 +106,7 @@ def new_veth(here: VethEnd, there: VethEnd) -> Message:
 def _veth_end(end: VethEnd) -> bytes:
     flags = IFF_UP if end.up else 0
     body = _IFINFO.pack(0, 0, end.index, flags, flags) + text(3, end.name) + _settings(end.mtu, end.mac)
+    body += u32(31, 1) + u32(32, 1)  # IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES
     return body + (u32(28, end.namespace) if end.namespace is not None else b"")
 
 

@@ -29,6 +29,8 @@ from felixlite.policy.nftables_text import (
 from felixlite.policy.plan import table_name
 from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Row
 
+_DISPATCHES = (rows.FROM_WORKLOADS, rows.TO_WORKLOADS)
+_DISPATCH = "type ifname : verdict;"
 _STATELESS, _NUMERIC_PROTOCOL = 1 << 2, 1 << 7  # NFT_CTX_OUTPUT_*, nftables/libnftables.h
 
 
@@ -159,11 +161,11 @@ class NftablesTable:
         if not (new or maps or texts):
             return
         where = self.where
-        yield f"add table {where}"
-        if maps or texts:
-            for key in (rows.FROM_WORKLOADS, rows.TO_WORKLOADS):
-                yield f"add map {where} {key.name} {{ type ifname : verdict; }}"
-            yield f"add chain {where} {DENY}"
+        if not self._stands():
+            yield f"add table {where}"
+            if maps or texts:
+                yield from (f"add map {where} {key.name} {{ {_DISPATCH} }}" for key in _DISPATCHES)
+                yield f"add chain {where} {DENY}"
         yield from (
             f"add set {where} {name} {{ {set_declaration(row.kind, self.family)} }}" for name, row in new.items()
         )
@@ -171,6 +173,10 @@ class NftablesTable:
         for name, chain in texts.items():
             before = f"add rule {where} {name} "
             yield from [before + rule for rule in chain.rules]
+
+    def _stands(self) -> bool:
+        """Is what every chain may name there already?"""
+        return DENY in self.known.chains.get(rows.GATES, ()) and all(key in self.known.rows for key in _DISPATCHES)
 
     def _is_there(self, name: str, ip_set: IpSet) -> bool:
         old = self.known.rows.get(Key("set", name))
@@ -183,6 +189,8 @@ class NftablesTable:
                 yield f"delete set {self.where} {name}"
 
     def _set_difference(self, name: str, old: Row | None, new: IpSet) -> Iterator[str]:
+        """What comes is told with the declaration, where it may be: for `add element` libnftables first asks the kernel
+        for all members of all sets with intervals, of both families (30 ms where one has 10,000)."""
         there = old.members if isinstance(old, IpSet) and old.kind == new.kind else frozenset()
         gone, come = there - new.members, new.members - there
         if gone and (len(gone) > len(new.members) or any("?" in member for member in gone)):
@@ -190,15 +198,18 @@ class NftablesTable:
             gone, come = frozenset(), new.members
         if gone:
             yield f"delete element {self.where} {name} {{ {elements(new.kind, gone)} }}"
-        if come:
+        if come and new.kind == "net":
             yield f"add element {self.where} {name} {{ {elements(new.kind, come)} }}"
+        elif come:
+            members = f"elements = {{ {elements(new.kind, come)} }}"
+            yield f"add set {self.where} {name} {{ {set_declaration(new.kind, self.family)} {members}; }}"
 
     def _map_difference(self, name: str, old: Row | None, new: Dispatch) -> Iterator[str]:
         there = old.chains if isinstance(old, Dispatch) else frozenset()
         if gone := ", ".join(f'"{interface}"' for interface, _ in there - new.chains):
             yield f"delete element {self.where} {name} {{ {gone} }}"
         if come := ", ".join(f'"{interface}" : goto {chain}' for interface, chain in new.chains - there):
-            yield f"add element {self.where} {name} {{ {come} }}"
+            yield f"add map {self.where} {name} {{ {_DISPATCH} elements = {{ {come} }}; }}"
 
     def take_settings(self, items: Mapping[Key, Row]) -> None:
         """The mask of marks and the place of the hooks, as the wanted gates say."""
