@@ -78,6 +78,10 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 
 
+_INTERFACE_PREFIX = re.compile(r"[a-zA-Z0-9_.-]{1,14}")
+_INTERFACE_FILTER = re.compile(r"[a-zA-Z0-9_.-]{1,15}|[a-zA-Z0-9_.-]{1,14}\+")
+
+
 def duration(given: Any) -> float:
     """Go's form (`90s`, `1m30s`) or a plain number of seconds."""
     text = str(given).strip()
@@ -92,8 +96,13 @@ def text(given: Any) -> str:
     return str(given)
 
 
+def is_loggable(text: str) -> bool:
+    """Whether it may stand in a log prefix: rules are text, in which it is quoted."""
+    return text.isprintable() and not set(text) & set('"\\$')
+
+
 def log_prefix(given: Any) -> str:
-    if not str(given).isprintable() or set(str(given)) & set('"\\$'):
+    if not is_loggable(str(given)):
         raise ValueError('printable text without ", \\ and $')
     return str(given)
 
@@ -115,6 +124,19 @@ def pattern(given: Any) -> str:
 def names(given: Any) -> tuple[str, ...]:
     parts = given if isinstance(given, list) else str(given).split(",")
     return tuple(str(part).strip() for part in parts if str(part).strip())
+
+
+def interface_prefixes(given: Any) -> tuple[str, ...]:
+    found = names(given)
+    if not found or not all(_INTERFACE_PREFIX.fullmatch(name) for name in found):
+        raise ValueError("one or more beginnings of interface names, each at most 14 of a-z A-Z 0-9 _ . -")
+    return found
+
+
+def interface_filter(given: Any) -> str:
+    if given and not _INTERFACE_FILTER.fullmatch(str(given)):
+        raise ValueError("an interface's name (at most 15 of a-z A-Z 0-9 _ . -), or its beginning followed by +")
+    return str(given)
 
 
 def prefixes(given: Any) -> tuple[Prefix, ...]:
@@ -146,7 +168,7 @@ _HOST_INTERFACES = r"^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"
 _SKIPPED = "docker.*,cbr.*,dummy.*,podman.*,virbr.*,lxcbr.*,veth.*,lo,br-.*,cali.*,tunl.*,flannel.*,kube-ipvs.*,cni.*"
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("interfacePrefix", ("cali",), names, "what names of workload interfaces begin with"),
+    Setting("interfacePrefix", ("cali",), interface_prefixes, "what names of workload interfaces begin with"),
     Setting("ipipMTU", 0, number(0, 65535), "MTU of tunl0; 0: the uplink's less 20"),
     Setting("ipipTTL", 0, number(0, 255), "TTL of IPIP's outer header, with ipipPMTUDiscovery; 0: the inner packet's"),
     Setting(
@@ -168,7 +190,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "natOutgoingExclusions", "IPPoolsOnly", one_of("IPPoolsOnly", "IPPoolsAndHostIPs"), "what is not masqueraded"
     ),
-    Setting("iptablesNATOutgoingInterfaceFilter", "", text, "masquerade only what leaves by these interfaces"),
+    Setting("iptablesNATOutgoingInterfaceFilter", "", interface_filter, "masquerade only what leaves by these interfaces"),
     Setting(
         "serviceLoopPrevention",
         "Drop",

@@ -296,7 +296,8 @@ def _readable(spec: Document, field: str) -> Selector | None:
 
 
 def _directions(spec: Document) -> frozenset[Direction]:
-    types = spec.get("types")
+    """What is not said, or cannot be read, means both."""
+    types = spec.get("types") or spec.get("policyTypes")
     if isinstance(types, list) and all(one in ("Ingress", "Egress") for one in types):
         return frozenset(map(Direction, types))
     return frozenset(Direction)

@@ -10,7 +10,7 @@ from felixlite.model.resource import Resource, Spec
 from felixlite.model.rules import PolicyRule, enforceable, never_global
 from felixlite.model.selector import ALL
 from felixlite.model.shape import Fault, rule
-from felixlite.model.words import Selector
+from felixlite.model.words import Selector, TierName
 
 TIER_LABEL = "projectcalico.org/tier"
 Direction = Literal["Ingress", "Egress"]
@@ -19,7 +19,7 @@ Rules = Annotated[list[PolicyRule], Field(max_length=1024)]
 
 
 class PolicySpec(Spec):
-    tier: Annotated[str, Field(min_length=1, description="The tier that the policy is in.")] = policy.DEFAULT_TIER
+    tier: Annotated[TierName, Field(description="The tier that the policy is in.")] = policy.DEFAULT_TIER
     order: Annotated[
         float | None, Field(allow_inf_nan=False, description="Lower is earlier; without one: after all that have one.")
     ] = None
@@ -42,10 +42,8 @@ class PolicySpec(Spec):
 
     @property
     def directions(self) -> list[str]:
-        """What `types` means when it is left out."""
-        if self.types is not None:
-            return list(self.types)
-        return types_of({"ingress": self.ingress, "egress": self.egress})
+        """What `types` means when it is left out, or empty."""
+        return list(self.types or ()) or types_of({"ingress": self.ingress, "egress": self.egress})
 
     @rule
     def it_does_not_select_globally(self) -> Iterator[Fault]:
@@ -116,7 +114,8 @@ class _Policy(Resource):
     def filled(cls, document: dict[str, Any]) -> None:
         spec = document.setdefault("spec", {})
         spec.setdefault("tier", policy.DEFAULT_TIER)
-        spec.setdefault("types", types_of(spec))
+        if not spec.get("types"):
+            spec["types"] = types_of(spec)
         document["metadata"].setdefault("labels", {})[TIER_LABEL] = spec["tier"]
 
 

@@ -26,7 +26,7 @@ class Icmp(Model):
 
 
 class ServiceAccounts(Model):
-    names: list[str] = Field(default_factory=list)
+    names: list[Name] = Field(default_factory=list)
     selector: Selector | None = None
 
 

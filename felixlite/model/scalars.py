@@ -16,6 +16,7 @@ LONGEST_SELECTOR = 1024
 LONGEST_NAME = 253
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
+_TIER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?", re.ASCII)
 _INTERFACE = re.compile(r"[a-zA-Z0-9_.-]{1,15}", re.ASCII)
 _INTERFACE_PATTERN = re.compile(r"[a-zA-Z0-9_.*-]{1,15}", re.ASCII)
@@ -209,6 +210,14 @@ def name(given: Any) -> str:
     if len(text(given)) > LONGEST_NAME or not _SUBDOMAIN.fullmatch(given):
         raise ValueError(
             f"must be a DNS name: a-z 0-9 - and ., beginning and ending with a letter or digit, at most {LONGEST_NAME}"
+        )
+    return str(given)
+
+
+def tier(given: Any) -> str:
+    if not _TIER.fullmatch(text(given)):
+        raise ValueError(
+            "must be the name of a tier: at most 63 of a-z 0-9 -, no dots, beginning and ending with a letter or digit"
         )
     return str(given)
 

@@ -107,9 +107,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 @lru_cache(maxsize=8192)
 def parse(text: str, prefix: str = "") -> Selector:
     """The selector that `text` spells, on labels that start with `prefix`; the empty text is all()."""
-    if not text.strip():
-        text = "all()"
-    parser = _Parser(text, prefix)
+    parser = _Parser(text if text.strip() else "all()", prefix)
     node = parser.whole()
     return Selector(node.text, node.test, node.find, parser.mentions_global, node.needs)
 
@@ -123,6 +121,12 @@ def conjunction(selectors: Iterable[Selector]) -> Selector:
     text = " && ".join(f"({part})" for part in parts) or "all()"
     needs = tuple(need for part in parts for need in part.needs)
     return Selector(text, test, find, any(part.mentions_global for part in parts), needs)
+
+
+def one_of(label: str, *values: str) -> Selector:
+    """Where the label is one of these values, whatever characters they have: they are never read as a selector."""
+    node = _equal(label, values[0]) if len(values) == 1 else _inside(label, frozenset(values))
+    return Selector(node.text, node.test, node.find, needs=node.needs)
 
 
 class _Parser:
@@ -382,7 +386,9 @@ def _one_of(parts: list[_Node]) -> Needs:
 
 
 def _quoted(value: str) -> str:
-    return f"'{value}'" if "'" not in value else f'"{value}"'
+    if "'" not in value:
+        return f"'{value}'"
+    return repr(value) if '"' in value else f'"{value}"'  # both only from `one_of`; no two values may print equally
 
 
 def _braced(values: frozenset[str]) -> str:

@@ -54,6 +54,7 @@ Port = Annotated[policy.Port, PlainValidator(scalars.port), _INT_OR_TEXT]
 Protocol = Annotated[int, PlainValidator(scalars.protocol), _INT_OR_TEXT]
 Dscp = Annotated[int | str, PlainValidator(scalars.dscp), _INT_OR_TEXT]
 Name = Annotated[str, *_text(scalars.name, maxLength=scalars.LONGEST_NAME)]
+TierName = Annotated[str, *_text(scalars.tier, maxLength=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 
 PortNumber = Annotated[int, _number(1, 65535)]
 Priority = Annotated[int, _number(1, 2_147_483_646)]

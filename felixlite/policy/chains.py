@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, cast
 
+from felixlite.config import is_loggable
 from felixlite.model.policy import Action, Direction, Policy, PolicyRule, Profile
 from felixlite.policy import rows
 from felixlite.policy.inputs import PolicyKey
@@ -53,7 +54,7 @@ def _spelled_out(prefix: str, policy: Policy | Profile) -> str:
     )
     full = f"{namespace}/{policy.name}" if namespace else policy.name
     for sign, word in (("%t", tier), ("%k", kind), ("%n", policy.name), ("%p", full)):
-        prefix = prefix.replace(sign, word)
+        prefix = prefix.replace(sign, "".join(filter(is_loggable, word)))
     return prefix
 
 

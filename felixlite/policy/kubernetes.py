@@ -66,7 +66,7 @@ class _Reader:
 
     def types(self, spec: Document) -> frozenset[Direction]:
         given = spec.get("policyTypes")
-        if given is None:
+        if not given:
             return frozenset(Direction) if spec.get("egress") else frozenset({Direction.INGRESS})
         for value in given:
             if value not in tuple(Direction):

@@ -19,7 +19,7 @@ from felixlite.model.policy import (
     namespace_profile,
     service_account_profile,
 )
-from felixlite.model.selector import Selector, conjunction, parse
+from felixlite.model.selector import Selector, conjunction, one_of, parse
 
 NAMESPACE = "projectcalico.org/namespace"
 SERVICE_ACCOUNT = "projectcalico.org/serviceaccount"
@@ -94,7 +94,7 @@ def _prefixed(text: str, prefix: str) -> Selector:
 
 @lru_cache(maxsize=65536)
 def in_namespace(namespace: str) -> Selector:
-    return parse(f"{NAMESPACE} == '{namespace}'")
+    return one_of(NAMESPACE, namespace)
 
 
 NAMESPACED = parse(f"has({NAMESPACE})")
@@ -143,7 +143,7 @@ def peers(entity: EntityRule, namespace: str) -> Selector | None:
         parts.append(in_namespace(namespace))
     if accounts:
         if accounts.names:
-            parts.append(_account_names(accounts.names))
+            parts.append(one_of(SERVICE_ACCOUNT, *accounts.names))
         if accounts.selector:
             parts.append(of_service_accounts(accounts.selector))
         if not accounts.names and not accounts.selector:
@@ -154,10 +154,6 @@ def peers(entity: EntityRule, namespace: str) -> Selector | None:
 
 
 _all_of = lru_cache(maxsize=65536)(conjunction)
-
-
-def _account_names(names: tuple[str, ...]) -> Selector:
-    return parse(f"{SERVICE_ACCOUNT} in {{{', '.join(repr(name) for name in names)}}}")
 
 
 # -- order -----------------------------------------------------------------------------------------------------------

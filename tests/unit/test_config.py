@@ -49,3 +49,22 @@ def test_a_ttl_of_ipips_own_without_df_is_ignored_with_a_warning_that_names_both
         "FelixConfiguration default: ipipTTL: 64: needs ipipPMTUDiscovery: true; without it only ipipTTL 0 goes; ignored",
     )
     assert (there["ipipTTL"], there["ipipPMTUDiscovery"], there.warnings) == (64, True, ())
+
+
+@pytest.mark.parametrize("given", ["", ",", [], ["cali", 'eth0" accept; '], "fifteen-letters", ["a b"], ["$x"]])
+def test_without_a_prefix_of_interfaces_policy_would_be_off_so_the_next_layer_counts(given):
+    stored = {"node.n1": {"interfacePrefix": given}, "default": {"interfacePrefix": "tap,cali"}}
+    settings = effective({}, {}, stored, "n1")
+
+    assert settings.values["interfacePrefix"] == (("tap", "cali"), "FelixConfiguration default")
+    assert "node.n1: interfacePrefix" in settings.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("eth0", "eth0"), ("eth+", "eth+"), ("", ""), ('eth0" accept; ', ""), ("+", ""), ("e+h", ""), (16 * "x", "")],
+)
+def test_the_filter_of_interfaces_for_nat_is_one_name_or_its_beginning(given, taken):
+    assert effective({}, {}, {"default": {"iptablesNATOutgoingInterfaceFilter": given}}, "n1")[
+        "iptablesNATOutgoingInterfaceFilter"
+    ] == taken

@@ -102,6 +102,12 @@ def test_a_policy_of_which_nothing_can_be_read_denies_everything_in_its_namespac
         assert found.types == set(Direction)
 
 
+def test_a_policy_that_was_never_good_decides_about_both_directions_if_it_names_none() -> None:
+    for types in ([], None):
+        snapshot = after(Intake("n1").changes(POLICY, policy(types=types, ingress=[{"action": "Alow"}])))
+        assert snapshot.policies["NetworkPolicy", "default", "np"].types == set(Direction)
+
+
 def test_the_last_good_version_of_a_policy_stays_in_force() -> None:
     intake = Intake("n1")
     snapshot = after(
@@ -121,7 +127,9 @@ def test_a_policy_of_kubernetes_is_read_by_who_knows_it_and_denies_if_it_is_brok
     which = (kubernetes.KIND, "np", "default")
     good = kubernetes_policy(podSelector={"matchLabels": {"a": "b"}}, ingress=[{}])
     key = (kubernetes.KIND, "default", "np")
-    assert after(Intake("n1", readers).changes(which, good)).policies[key].types == {Direction.INGRESS}
+    for types in ({}, {"policyTypes": []}, {"policyTypes": None}):
+        good["spec"] |= types
+        assert after(Intake("n1", readers).changes(which, good)).policies[key].types == {Direction.INGRESS}
     for broken in (
         {"podSelector": 3},
         {"ingress": [{"from": [{"ipBlock": {"cidr": "x", "except": 4}}]}]},

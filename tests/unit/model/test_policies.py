@@ -56,11 +56,13 @@ def test_a_policy_means_what_it_says() -> None:
         ({"egress": [{"action": "Deny"}]}, {"Egress"}),
         ({"ingress": [{"action": "Deny"}], "egress": [{"action": "Deny"}]}, {"Ingress", "Egress"}),
         ({"types": ["Egress"]}, {"Egress"}),
-        ({"types": []}, set()),
+        ({"types": []}, {"Ingress"}),
+        ({"types": [], "egress": [{"action": "Deny"}]}, {"Egress"}),
     ],
 )
 def test_left_out_types_are_those_with_rules(spec: dict[str, Any], types: set[str]) -> None:
     assert parse(policy(**spec)).inside().types == set(map(Direction, types))
+    assert set(completed(policy(**spec))["spec"]["types"]) == types
 
 
 def test_what_is_stored_says_its_types_and_its_tier() -> None:
@@ -112,6 +114,14 @@ def test_what_is_stored_says_its_types_and_its_tier() -> None:
         (
             policy(egress=[{"action": "Allow", "protocol": "TCP", "http": {}}]),
             "spec.egress[0].http: is possible in ingress rules only",
+        ),
+        (policy(tier="a.b"), "spec.tier: must be the name of a tier"),
+        (policy(tier='x"\naccept #'), "spec.tier: must be the name of a tier"),
+        (policy(tier=64 * "x"), "spec.tier: must be the name of a tier"),
+        (policy(tier=""), "spec.tier: must be the name of a tier"),
+        (
+            rule(source={"serviceAccounts": {"names": ["robot", "a'\"b"]}}),
+            "spec.ingress[0].source.serviceAccounts.names[1]: must be a DNS name",
         ),
         (policy(selector="a ="), "spec.selector: is not a selector: at column 3"),
         (policy(selector="a == '" + 1024 * "x" + "'"), "spec.selector: is longer than 1024 characters"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from felixlite.addresses import Prefix
 from felixlite.model.inside import Pool
-from felixlite.model.policy import Direction, NetworkSet
+from felixlite.model.policy import Direction, NetworkSet, ServiceAccounts
 from felixlite.policy import rows
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.plan import Planner
@@ -158,3 +158,31 @@ def test_other_marks_are_other_chains_and_nothing_else() -> None:
     changed = {key for key in before if before[key] != after[key]}
     assert changed == {key for key in before if key.kind in ("policy", "profile", "endpoint", "gates")}
     assert after == rows_of(other)
+
+
+def test_what_a_log_prefix_takes_from_a_policy_ends_no_text() -> None:
+    evil = 'x"\naccept #$\\'
+    logged = policy("p", tier=evil, ingress=(rule("Log"), rule("Deny")))
+    state = rows_of(inputs([A], [logged], settings=PolicySettings(log=rows.Log("[%t] %n"))))
+    chain = next(row for key, row in state.items() if key.kind == "policy")
+    assert isinstance(chain, Chained)
+    assert isinstance(chain.body, rows.PolicyChain)
+    assert chain.body.rules[0].log is not None
+    assert chain.body.rules[0].log.prefix == "[xaccept #] p"
+
+
+def test_names_with_quotes_are_names() -> None:
+    for odd in ("a'\"b", "'", '"', "a'b"):
+        robots = ServiceAccounts((odd, "robot"))
+        one = policy("p", namespace=odd, ingress=(rule(source=entity(service_accounts=robots)),))
+        here = replace(A, namespace=odd, service_account=odd)
+        far = replace(FAR, namespace=odd, service_account="robot")
+        elsewhere = replace(B, service_account=odd)
+        assert members(rows_of(inputs([here, elsewhere], [one], remote=[far]))) == {"10.65.0.1/32", "10.65.1.1/32"}
+
+
+def test_sets_of_different_names_are_never_one_set() -> None:
+    one = policy("one", ingress=(rule(source=entity(service_accounts=ServiceAccounts(("x'", "z'")))),))
+    other = policy("other", ingress=(rule(source=entity(service_accounts=ServiceAccounts(("x'\", \"z'",)))),))
+    state = rows_of(inputs([A], [one, other]))
+    assert len([key for key in state if key.name.startswith("s-")]) == 2
