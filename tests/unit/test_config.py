@@ -65,6 +65,5 @@ def test_without_a_prefix_of_interfaces_policy_would_be_off_so_the_next_layer_co
     [("eth0", "eth0"), ("eth+", "eth+"), ("", ""), ('eth0" accept; ', ""), ("+", ""), ("e+h", ""), (16 * "x", "")],
 )
 def test_the_filter_of_interfaces_for_nat_is_one_name_or_its_beginning(given, taken):
-    assert effective({}, {}, {"default": {"iptablesNATOutgoingInterfaceFilter": given}}, "n1")[
-        "iptablesNATOutgoingInterfaceFilter"
-    ] == taken
+    settings = effective({}, {}, {"default": {"iptablesNATOutgoingInterfaceFilter": given}}, "n1")
+    assert settings["iptablesNATOutgoingInterfaceFilter"] == taken
