@@ -190,7 +190,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "natOutgoingExclusions", "IPPoolsOnly", one_of("IPPoolsOnly", "IPPoolsAndHostIPs"), "what is not masqueraded"
     ),
-    Setting("iptablesNATOutgoingInterfaceFilter", "", interface_filter, "masquerade only what leaves by these interfaces"),
+    Setting(
+        "iptablesNATOutgoingInterfaceFilter", "", interface_filter, "masquerade only what leaves by these interfaces"
+    ),
     Setting(
         "serviceLoopPrevention",
         "Drop",
