@@ -4,7 +4,7 @@
     BlockAffinity        .../blockaffinities/n1-10-0-0-0-26           doomed (spec.deleted) is as good as gone (reference 4.2)
     Namespace, Lease...  /api/v1/namespaces/x                         itself
     Node n1              /api/v1/nodes/n1                             its annotations (reference 2.5)
-    WorkloadEndpoint     /api/v1/namespaces/ns/pods/p                 annotations of the Pod (reference 2.6)
+    WorkloadEndpoint     /api/v1/namespaces/ns/pods/p                 annotations and a condition of the Pod (reference 2.6)
     Profile              none: intake.py makes it of the Namespace or the ServiceAccount
 
 A revision is the resourceVersion, but for Node and WorkloadEndpoint a digest of what is read of them: a kubelet patches
@@ -278,11 +278,12 @@ def node_patch(document: Document, there: Object) -> Object:
 
 def pod_patch(document: Document | None, there: Object) -> Object:
     """None: its address is given back."""
-    return _annotating(fromkubernetes.pod_annotations(document), there)
+    annotated = _annotating(fromkubernetes.pod_annotations(document), there)
+    return {**annotated, "status": {"conditions": [fromkubernetes.pod_note(document)]}}
 
 
 def _annotating(annotations: Mapping[str, str | None], there: Object) -> Object:
-    """A merge patch of exactly that object in exactly that state."""
+    """A strategic merge patch of exactly that object in exactly that state."""
     said = metadata(there)
     kept = {"uid": said["uid"]} if said.get("uid") else {}
     return {"metadata": {**kept, "resourceVersion": said.get("resourceVersion"), "annotations": dict(annotations)}}

@@ -314,9 +314,8 @@ class KubernetesStore:
     def _patched(self, key: Key, patch: Object) -> Object | None:
         """None: somebody else wrote it meanwhile."""
         try:
-            found: Object = self._api.request(
-                "PATCH", f"{self._path(key)}/status", f"patch the status of {key}", body=patch, content_type=MERGE_PATCH
-            )
+            path, what = f"{self._path(key)}/status", f"patch the status of {key}"
+            found: Object = self._api.request("PATCH", path, what, body=patch, content_type=STRATEGIC_PATCH)
         except Conflict:
             return None
         return found

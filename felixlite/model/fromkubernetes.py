@@ -21,7 +21,7 @@ MOST_MTU = "felixlite.io/most-mtu"
 POD_IP, POD_IPS = "cni.projectcalico.org/podIP", "cni.projectcalico.org/podIPs"
 CONTAINER_ID = "cni.projectcalico.org/containerID"
 SPOOFING = "cni.projectcalico.org/allowedSourcePrefixes"
-AWS_IPS = "vpc.amazonaws.com/pod-ips"
+NOTE = "felixlite.io/Addresses"  # a condition of a Pod
 
 # annotation (after the prefix) -> where in the Node
 NODE_FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -104,6 +104,7 @@ def endpoint(pod: Given) -> Document | None:
         spec.get("serviceAccountName", ""),
     )
     profiles = [f"kns.{namespace}", *([f"ksa.{namespace}.{account}"] if account else [])]
+    noted, mac = _noted(pod.get("status") or {})
     return {
         "apiVersion": CALICO_VERSION,
         "kind": "WorkloadEndpoint",
@@ -126,32 +127,47 @@ def endpoint(pod: Given) -> Document | None:
             "interfaceName": interface_name(namespace, name),
             "ports": list(_ports(spec)),
             "allowSpoofedSourcePrefixes": _listed(annotations.get(SPOOFING)),
-        },
+        }
+        | ({"mac": mac} if mac and noted == addresses else {}),
     }
 
 
 def pod_addresses(pod: Given) -> list[str]:
-    """The first that says: the annotations of the CNI plugin, status.podIPs, status.podIP, the annotation of a cloud's.
+    """The CNI plugin's, where annotation and note say the same; else what the status says, else the note.
 
-    The reference (2.6) believes the status first.  But a pod whose sandbox was made anew (its node was started again)
-    has a new address, that the plugin writes at once, while the kubelet goes on telling the old one for a while; and a
-    pod whose address the plugin gave back has none, whatever the kubelet tells.
+    The reference (2.6) believes the status, and the annotation before there is one.  But a pod whose sandbox was made
+    anew (its node was started again) has a new address, that the plugin writes at once, while the kubelet goes on telling
+    the old one for a while.  And an annotation alone is the word of everybody who may label the pod: with it they would
+    take over whatever address they like.  So the plugin writes a note into the status, where only the kubelet and the
+    agents may write; the annotation tells whether the note still holds where another plugin has taken over since.
     """
-    status = pod.get("status") or {}
-    annotations = (pod.get("metadata") or {}).get("annotations") or {}
-    if status.get("phase") in ("Succeeded", "Failed") or annotations.get(POD_IP) == "":
+    status, metadata = pod.get("status") or {}, pod.get("metadata") or {}
+    annotations = metadata.get("annotations") or {}
+    noted, claimed = _noted(status)[0], _hosts(annotations.get(POD_IPS) or annotations.get(POD_IP) or "")
+    given_back = annotations.get(POD_IP) == "" and (noted == [] or metadata.get("deletionTimestamp"))
+    if given_back or status.get("phase") in ("Succeeded", "Failed"):
         return []
-    told = [entry.get("ip", "") for entry in status.get("podIPs") or ()]
-    for candidates in (
-        (annotations.get(POD_IPS) or "").split(","),
-        [annotations.get(POD_IP) or ""],
-        told,
-        [status.get("podIP") or ""],
-        (annotations.get(AWS_IPS) or "").split(","),
-    ):
-        if found := [_host(address.strip()) for address in candidates if address and address.strip()]:
-            return found
-    return []
+    if noted and noted == claimed:
+        return noted
+    told = [str(entry.get("ip") or "") for entry in status.get("podIPs") or ()]
+    return _hosts(",".join(told)) or _hosts(status.get("podIP") or "") or noted or []
+
+
+def _noted(status: Given) -> tuple[list[str] | None, str]:
+    """The addresses and the MAC in the note; None: there is none. An address that was given back leaves an empty one."""
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == NOTE:
+            addresses, _, mac = str(condition.get("message") or "").partition(" ")
+            return _hosts(addresses), mac
+    return None, ""
+
+
+def pod_note(endpoint: Given | None) -> Document:
+    """The condition that a Pod with this WorkloadEndpoint has; None: it is given back."""
+    spec = (endpoint or {}).get("spec") or {}
+    addresses = ",".join(str(address) for address in spec.get("ipNetworks") or ())
+    message = f"{addresses} {spec.get('mac') or ''}".strip()
+    return {"type": NOTE, "status": "True" if addresses else "False", "reason": "Assigned", "message": message}
 
 
 def pod_annotations(endpoint: Given | None) -> dict[str, str]:
@@ -218,8 +234,9 @@ def _addresses(kubernetes: Given) -> Iterator[Document]:
             yield {"address": one["address"], "type": one["type"]}
 
 
-def _host(address: str) -> str:
-    return address if "/" in address else f"{address}/{128 if ':' in address else 32}"
+def _hosts(texts: str) -> list[str]:
+    found = [text.strip() for text in texts.split(",") if text.strip()]
+    return [text if "/" in text else f"{text}/{128 if ':' in text else 32}" for text in found]
 
 
 def _put(document: Document, where: tuple[str, ...], value: object) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from felixlite.datastore import connect
+from felixlite.apiserver.strategic import merge
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Changed, Deleted, Document, Key, Store
 from felixlite.errors import AlreadyExists, Conflict, NotFound, StoreError
@@ -114,8 +115,7 @@ def with_pod(server: ApiServer, store: Store) -> Store:
 def kubelet_writes(server: ApiServer, key: Key, **status: Any) -> None:
     entry = server.store.get(key)
     assert entry
-    changed = {**entry.document, "status": {**(entry.document.get("status") or {}), **status}}
-    server.store.update(key, changed, entry.revision)
+    server.store.update(key, merge(entry.document, {"status": status}), entry.revision)
 
 
 def endpoint(address: str, container: str = "c1") -> Document:

@@ -81,6 +81,9 @@ class KubernetesNode:
     def routes(self) -> str:
         return self.net.command("ip", "route", "show", "proto", "80")
 
+    def rules(self) -> str:
+        return self.net.command("nft", "list", "ruleset")
+
     def a_pod(self, name: str) -> None:
         key = Key("Pod", name, "default")
         metadata = {"name": name, "namespace": "default", "labels": {"app": name}}

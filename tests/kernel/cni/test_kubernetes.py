@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 
 from felixlite.datastore.store import Key
+from felixlite.model.fromkubernetes import interface_name
 from tests.support.cni import eventually, pod
 from tests.support.kubernode import NODE, KubernetesNode, kubernetes_node
 
@@ -50,6 +51,29 @@ def test_a_node_and_its_pods_are_in_kubernetes_and_in_the_kernel(node: Kubernete
         assert node.call("DEL", space, "web-0", "c2") == {}
     patiently(lambda: f"{again} dev" not in node.routes())
     assert node.server.store.get(Key("IPAMHandle", "k8s-pod-network.c2")) is None
+
+
+def test_who_annotates_a_pod_takes_over_no_address(node: KubernetesNode) -> None:
+    node.a_pod("web-0")
+    with pod("ka") as space:
+        address = node.add(space, "web-0", "c1")
+        mac = space.command("cat", "/sys/class/net/eth0/address").strip()
+        assert f"ether saddr != {mac}" in node.rules()
+        annotate(node, "web-0", "203.0.113.9/32")
+        node.a_pod("web-1")  # not plugged yet
+        annotate(node, "web-1", "203.0.113.9/32")
+        node.a_pod("web-2")  # another plugin's: when it is known, so are the other two
+        node.change(Key("Pod", "web-2", "default"), "status", podIP="198.51.100.2", podIPs=[{"ip": "198.51.100.2"}])
+        patiently(lambda: interface_name("default", "web-2") in node.rules())
+        assert "203.0.113.9" not in node.rules() + node.routes()
+        assert interface_name("default", "web-1") not in node.rules()
+        assert f"{address} dev cali" in node.routes()
+        assert f"ether saddr != {mac}" in node.rules()
+
+
+def annotate(node: KubernetesNode, name: str, addresses: str) -> None:
+    claim = {"cni.projectcalico.org/podIP": addresses, "cni.projectcalico.org/podIPs": addresses}
+    node.change(Key("Pod", name, "default"), "metadata", annotations={**node.annotations(name), **claim})
 
 
 def conditions(node: KubernetesNode) -> dict[str, str]:

@@ -12,6 +12,7 @@ from felixlite.model.fromkubernetes import (
     node_annotations,
     pod_addresses,
     pod_annotations,
+    pod_note,
 )
 from felixlite.model.parse import parse
 
@@ -52,6 +53,17 @@ def pod(**change: Any) -> dict[str, Any]:
     for part, fields in change.items():
         found[part] = {**found[part], **fields}
     return found
+
+
+def note(message: str) -> dict[str, str]:
+    return {"type": "felixlite.io/Addresses", "status": "True" if message else "False", "message": message}
+
+
+def plugged(before: dict[str, Any], wanted: dict[str, Any] | None) -> dict[str, Any]:
+    """The pod after the CNI plugin's write."""
+    annotations = {**before["metadata"]["annotations"], **pod_annotations(wanted)}
+    status = {**before["status"], "conditions": [pod_note(wanted)]}
+    return {**before, "metadata": {**before["metadata"], "annotations": annotations}, "status": status}
 
 
 def test_a_node_is_what_its_annotations_say() -> None:
@@ -140,18 +152,40 @@ def test_a_pod_without_a_place_or_an_address_is_none(change: dict[str, Any]) -> 
     ("status", "annotations", "addresses"),
     [
         ({"podIPs": [], "podIP": "10.0.0.1"}, {}, ["10.0.0.1/32"]),
-        ({"podIPs": []}, {"cni.projectcalico.org/podIPs": "10.0.0.2/32,fd00::2/128"}, ["10.0.0.2/32", "fd00::2/128"]),
-        ({"podIPs": []}, {"cni.projectcalico.org/podIP": "10.0.0.3/32"}, ["10.0.0.3/32"]),
-        ({"podIPs": []}, {"vpc.amazonaws.com/pod-ips": "10.0.0.4"}, ["10.0.0.4/32"]),
         ({}, {}, ["10.42.0.3/32", "fd00::3/128"]),
-        ({}, {"cni.projectcalico.org/podIP": "10.9.9.9/32"}, ["10.9.9.9/32"]),  # a sandbox made anew
-        ({}, {"cni.projectcalico.org/podIP": "", "cni.projectcalico.org/podIPs": ""}, []),  # given back
+        ({"conditions": [note("10.0.0.2/32,fd00::2/128")], "podIPs": []}, {}, ["10.0.0.2/32", "fd00::2/128"]),
+        # a sandbox made anew
+        (
+            {"conditions": [{"type": "Ready"}, note("10.9.9.9/32 02:00:00:00:00:01")]},
+            {"cni.projectcalico.org/podIP": "10.9.9.9/32"},
+            ["10.9.9.9/32"],
+        ),
+        ({"conditions": [note("")]}, {"cni.projectcalico.org/podIP": ""}, []),  # given back
+        # another plugin has taken over
+        (
+            {"conditions": [note("10.9.9.9/32")]},
+            {"cni.projectcalico.org/podIP": "10.42.0.3/32"},
+            ["10.42.0.3/32", "fd00::3/128"],
+        ),
     ],
 )
-def test_the_first_that_says_an_address_is_believed(
+def test_the_note_of_the_plugin_and_the_status_say_the_address(
     status: dict[str, Any], annotations: dict[str, str], addresses: list[str]
 ) -> None:
     assert pod_addresses(pod(status=status, metadata={"annotations": annotations})) == addresses
+
+
+@pytest.mark.parametrize(
+    "claim", ["10.9.9.9/32", "10.42.0.3/32,10.9.9.9/32", "192.0.2.11", "", "no address", "0.0.0.0/0"]
+)
+@pytest.mark.parametrize("conditions", [[], [note("10.42.0.3/32,fd00::3/128 02:00:00:00:00:01")]])
+def test_who_may_annotate_a_pod_gets_no_address_by_it(claim: str, conditions: list[dict[str, Any]]) -> None:
+    names = ["cni.projectcalico.org/podIPs", "cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips"]
+    annotations = {"annotations": dict.fromkeys(names, claim)}
+    known = pod(status={"conditions": conditions}, metadata=annotations)
+    assert pod_addresses(known) == ["10.42.0.3/32", "fd00::3/128"]
+    fresh = pod(status={"podIPs": []}, metadata=annotations)  # scheduled, and the plugin has not been called yet
+    assert pod_addresses(fresh) == []
 
 
 @pytest.mark.parametrize("parts", [("n1", "k8s", "web", "eth0"), ("n-1", "k8s", "web-7d-x", "eth0")])
@@ -169,12 +203,22 @@ def test_an_endpoint_written_to_its_pod_is_read_again() -> None:
     fresh = pod(status={"podIPs": [], "phase": "Pending"})
     assert endpoint(fresh) is None
     said = {"annotations": {"felixlite.io/most-mtu": "1500"}}
-    wanted = {"metadata": said, "spec": {"ipNetworks": ["10.42.0.9/32", "fd00::9/128"], "containerID": "c1"}}
-    written = endpoint(pod(status={"podIPs": []}, metadata={"annotations": pod_annotations(wanted)}))
+    spec = {"ipNetworks": ["10.42.0.9/32", "fd00::9/128"], "containerID": "c1", "mac": "02:00:00:00:00:01"}
+    written = endpoint(plugged(fresh, {"metadata": said, "spec": spec}))
     assert written
-    assert (written["spec"]["ipNetworks"], written["spec"]["containerID"]) == (["10.42.0.9/32", "fd00::9/128"], "c1")
+    assert {name: written["spec"][name] for name in spec} == spec
     assert written["metadata"]["annotations"] == said["annotations"]
-    assert endpoint(pod(metadata={"annotations": pod_annotations(None)})) is None
+    assert endpoint(plugged(pod(), None)) is None
+    found = parse(written, strict=True).inside()
+    assert found.mac == "02:00:00:00:00:01"
+
+
+def test_the_mac_is_that_of_the_sandbox_with_these_addresses() -> None:
+    left = plugged(pod(), {"spec": {"ipNetworks": ["10.42.0.9/32"], "mac": "02:00:00:00:00:01"}})
+    taken_over = pod(status=left["status"], metadata={"annotations": {"cni.projectcalico.org/podIP": "10.42.0.3/32"}})
+    written = endpoint(taken_over)
+    assert written
+    assert "mac" not in written["spec"]
 
 
 def test_the_interface_of_a_pod_is_named_as_the_reference_does() -> None:
