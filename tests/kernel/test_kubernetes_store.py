@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from felixlite.datastore import connect
 from felixlite.apiserver.strategic import merge
+from felixlite.datastore import connect
 from felixlite.datastore.memory import MemoryStore
 from felixlite.datastore.store import Changed, Deleted, Document, Key, Store
 from felixlite.errors import AlreadyExists, Conflict, NotFound, StoreError
