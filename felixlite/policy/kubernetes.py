@@ -1,7 +1,8 @@
 """Kubernetes' own NetworkPolicy in our terms. Pure, from the document as the API server gives it.
 
 It becomes a Policy of kind KubernetesNetworkPolicy in the default tier with order 1000, whose rules only allow; the
-end of the tier denies.  Every port of a rule meets every peer of it; ports of one protocol stay together.  A document
+end of the tier denies.  It speaks of pods only: network sets and other workloads are none of its peers, whatever their
+labels.  Every port of a rule meets every peer of it; ports of one protocol stay together.  A document
 that does not say what it means raises Rejected with every fault (an API server would not have taken it).
 Reference 14.4.
 """
@@ -25,7 +26,8 @@ from felixlite.model.policy import (
     port,
     protocol_number,
 )
-from felixlite.model.selector import Selector, SelectorError, parse
+from felixlite.model.selector import ALL, Selector, SelectorError, conjunction, parse
+from felixlite.policy.selection import PODS
 
 KIND = "KubernetesNetworkPolicy"
 ORDER = 1000.0
@@ -36,7 +38,7 @@ def policy(document: Document) -> Policy:
     """The Policy that a networking.k8s.io/v1 NetworkPolicy means."""
     metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
     reader = _Reader(str(metadata.get("name", "")), str(metadata.get("namespace", "default")))
-    selector = reader.labels(spec.get("podSelector") or {}, "spec.podSelector")
+    selector = reader.pods(spec.get("podSelector") or {}, "spec.podSelector")
     ingress = tuple(reader.rules(spec.get("ingress") or [], "ingress", "from"))
     egress = tuple(reader.rules(spec.get("egress") or [], "egress", "to"))
     found = Policy(
@@ -133,7 +135,7 @@ class _Reader:
         if pods is None and namespaces is None:
             self.wrong(field, dict(peer), "must have a podSelector, a namespaceSelector or an ipBlock")
         return EntityRule(
-            selector=self.labels(pods, f"{field}.podSelector") if pods is not None else None,
+            selector=self.pods(pods or {}, f"{field}.podSelector"),
             namespace_selector=(
                 self.labels(namespaces, f"{field}.namespaceSelector") if namespaces is not None else None
             ),
@@ -146,6 +148,11 @@ class _Reader:
                 yield Prefix(net.network_address.packed, net.prefixlen)
             except ValueError as error:
                 self.wrong(field, value, f"must be a CIDR: {error}")
+
+    def pods(self, selector: Document, field: str) -> Selector:
+        """A podSelector: nothing but pods, not even when it is empty."""
+        found = self.labels(selector, field)
+        return PODS if found == ALL else conjunction((found, PODS))
 
     def labels(self, selector: Document, field: str) -> Selector:
         """A label selector in our language: matchLabels and matchExpressions, all of them."""

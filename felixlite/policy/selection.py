@@ -24,6 +24,9 @@ from felixlite.model.selector import Selector, conjunction, one_of, parse
 NAMESPACE = "projectcalico.org/namespace"
 SERVICE_ACCOUNT = "projectcalico.org/serviceaccount"
 ORCHESTRATOR = "projectcalico.org/orchestrator"
+IN_KUBERNETES = (ORCHESTRATOR, "k8s")
+_GIVEN = (NAMESPACE, SERVICE_ACCOUNT)
+_INHERITED = ("pcns.", "pcsa.")
 
 Profiles = Mapping[str, Profile]
 
@@ -56,15 +59,15 @@ def profiles_of(workload: Workload) -> tuple[str, ...]:
 
 
 def endpoint_labels(workload: Workload, profiles: Profiles) -> dict[str, str]:
-    """Its own labels win over those of its profiles; the earlier profile wins over the later."""
+    """Its own labels win over those of its profiles, but where it belongs; the earlier profile wins over the later."""
     labels: dict[str, str] = {}
     for name in reversed(profiles_of(workload)):
         if profile := profile_named(name, profiles):
             labels.update(profile.labels)
-    labels.update(workload.labels)
+    labels.update(_own(workload.labels))
     labels[NAMESPACE] = workload.namespace
     if workload.pod:
-        labels.setdefault(ORCHESTRATOR, "k8s")
+        labels.update((IN_KUBERNETES,))
     if workload.service_account:
         labels[SERVICE_ACCOUNT] = workload.service_account
     return labels
@@ -77,11 +80,25 @@ def labelled_by(workload: Workload) -> Hashable:
 
 
 def set_labels(network_set: NetworkSet, profiles: Profiles) -> dict[str, str]:
+    own = _own(network_set.labels)
     if not network_set.namespace:
-        return dict(network_set.labels)
+        return own
     namespace = profile_named(f"kns.{network_set.namespace}", profiles)
     inherited = namespace.labels if namespace else {}
-    return {**inherited, **network_set.labels, NAMESPACE: network_set.namespace}
+    return {**inherited, **own, NAMESPACE: network_set.namespace}
+
+
+def _own(labels: Mapping[str, str]) -> dict[str, str]:
+    """Without those that say where something belongs: whoever may write labels must not choose that with them.
+
+    The reference lets own labels win over these too (14.2); then a pod's author would choose its namespace's labels,
+    and namespaceSelector would keep nobody out.
+    """
+    return {
+        key: value
+        for key, value in labels.items()
+        if not key.startswith(_INHERITED) and key not in _GIVEN and (key, value) != IN_KUBERNETES
+    }
 
 
 # -- selectors -------------------------------------------------------------------------------------------------------
@@ -99,6 +116,7 @@ def in_namespace(namespace: str) -> Selector:
 
 NAMESPACED = parse(f"has({NAMESPACE})")
 GLOBAL = parse(f"!has({NAMESPACE})")
+PODS = parse("{} == '{}'".format(*IN_KUBERNETES))
 
 
 def of_namespaces(selector: Selector) -> Selector:

@@ -1,15 +1,16 @@
 """What the documents of Kubernetes and Calico say about policy, as cases: policies, packets, and what becomes of them.
 
 Five pods: a, b, c in namespace red (team x), d and e in blue (team y); `web` is port 80/TCP of a and d, `dns` port 53 of
-d.  A probe reads `b>a tcp/80`: from, to, protocol, port (udp, sctp; icmp alone is an echo request, `icmp/17/0` another
-type and code; `/6` at the end: over IPv6).  The cases are in truth_kubernetes.py, truth_recipes.py, truth_calico.py,
-truth_guides.py and truth_tiers.py; CASES in truth_cases.py is all of them.
+d.  x is a host outside.  A probe reads `b>a tcp/80`: from, to, protocol, port (udp, sctp; icmp alone is an echo request,
+`icmp/17/0` another type and code; `/6` at the end: over IPv6).  The cases are in truth_*.py; CASES in truth_cases.py is
+all of them.
 tests/unit/policy/test_truth.py asks the evaluator, tests/kernel/policy/test_truth.py real packets on every backend.
 """
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from felixlite.addresses import Prefix
 from felixlite.model.inside import NamedPort, Workload
 from felixlite.model.policy import (
     ICMP,
@@ -50,7 +51,8 @@ def _pods() -> list[Workload]:
 
 
 PODS = _pods()
-_BY_NAME = {workload.name: workload for workload in PODS}
+OUTSIDE = (Prefix.parse("203.0.113.9"), Prefix.parse("2001:db8::9"))
+_BY_NAME = {"x": OUTSIDE, **{workload.name: workload.addresses for workload in PODS}}
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -67,11 +69,13 @@ class Scenario:
     policies: tuple[Policy, ...]
     passes: str = ""
     denied: str = ""
-    more: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)  # of the inputs
+    otherwise: dict[str, dict[str, Any]] = field(default_factory=dict)  # pod -> what is otherwise about it
 
     @property
     def inputs(self) -> Inputs:
-        return inputs(PODS, self.policies, profiles=PROFILES, **self.more)
+        pods = [replace(pod, **self.otherwise.get(pod.name, {})) for pod in PODS]
+        return inputs(pods, self.policies, **{"profiles": PROFILES, **self.more})
 
     @property
     def expected(self) -> dict[Packet, bool]:
@@ -88,7 +92,7 @@ def packet(text: str) -> Packet:
     source, destination = ends.split(">")
     protocol, *rest = what.split("/")
     six = len(rest) == (1 if protocol == "icmp" else 2) and rest[-1] == "6"
-    start, end = (_BY_NAME[name].addresses[int(six)].first for name in (source, destination))
+    start, end = (_BY_NAME[name][int(six)].first for name in (source, destination))
     if protocol == "icmp":
         kind, code = (128 if six else 8, 0) if len(rest) < 2 else map(int, rest)
         return Packet(start, end, ICMPV6 if six else ICMP, icmp_type=kind, icmp_code=code)

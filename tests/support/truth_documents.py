@@ -6,7 +6,7 @@
     ''', "b>a tcp/80", "b>a udp/53")
 
 Before the colon stand the kind and the name, behind it the spec; `k8s red/p` is a NetworkPolicy of Kubernetes,
-`EndpointSlice red/db` belongs to the service of that name.
+`EndpointSlice red/db` belongs to the service of that name.  Labels may stand in the spec.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ import yaml
 from felixlite.intake import READERS, Intake, policies_read_by
 from felixlite.policy import kubernetes
 from felixlite.snapshot import Snapshot, fold
-from tests.support.truth import Scenario
+from tests.support.truth import PROFILES, Scenario
 
 _VERSIONS = {
     "k8s": ("networking.k8s.io/v1", "NetworkPolicy"),
@@ -25,20 +25,28 @@ _VERSIONS = {
 _KINDS = {"k8s": kubernetes.KIND}
 
 
-def documented(title: str, documents: str, passes: str = "", denied: str = "", *, broken: bool = False) -> Scenario:
-    """`broken`: one of the documents is invalid, and what becomes of it is the point."""
-    known = _folded(yaml.safe_load(documents))
+def documented(
+    title: str, documents: str, passes: str = "", denied: str = "", *, broken: bool = False, **otherwise: dict[str, Any]
+) -> Scenario:
+    """`broken`: one of the documents is invalid, and what becomes of it is the point. `otherwise`: by pod."""
+    known = known_from(yaml.safe_load(documents) or {})
     assert bool(known.rejected) is broken, known.rejected
     return Scenario(
         title,
         tuple(known.policies.values()),
         passes,
         denied,
-        {"tiers": known.tiers, "network_sets": list(known.network_sets.values()), "services": known.services},
+        {
+            "tiers": known.tiers,
+            "network_sets": list(known.network_sets.values()),
+            "services": known.services,
+            "profiles": {**PROFILES, **known.profiles},
+        },
+        otherwise,
     )
 
 
-def _folded(documents: dict[str, Any]) -> Snapshot:
+def known_from(documents: dict[str, Any]) -> Snapshot:
     intake = Intake("here", {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)})
     changes = []
     for title, body in documents.items():

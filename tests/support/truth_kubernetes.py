@@ -1,16 +1,23 @@
-"""What the documentation of Kubernetes says about NetworkPolicy, as cases."""
+"""What the documentation of Kubernetes says about NetworkPolicy, as cases. The documents come in by the agent's door."""
 
-from typing import Any
+import json
+from typing import Any, cast
 
-from felixlite.model.policy import (
-    Policy,
-)
+from felixlite.model.policy import Policy
 from felixlite.policy import kubernetes
 from tests.support.truth import Scenario
+from tests.support.truth_documents import documented, known_from
 
 
 def k8s(spec: dict[str, Any], namespace: str = "red", name: str = "p") -> Policy:
-    return kubernetes.policy({"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+    known = known_from({f"k8s {namespace}/{name}": spec})
+    assert not known.rejected, known.rejected
+    return cast(Policy, known.policies[kubernetes.KIND, namespace, name])
+
+
+def beside(title: str, spec: dict[str, Any], others: str, passes: str = "", denied: str = "") -> Scenario:
+    """A policy of Kubernetes in red, beside documents of other kinds."""
+    return documented(title, f"k8s red/p: {json.dumps(spec)}\n{others}", passes, denied)
 
 
 def _from(*peers: dict[str, Any], ports: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -27,8 +34,16 @@ def _expressions(*expressions: dict[str, Any]) -> dict[str, Any]:
     return {"podSelector": {"matchExpressions": list(expressions)}}
 
 
+def _namespaces(*expressions: dict[str, Any]) -> dict[str, Any]:
+    return {"namespaceSelector": {"matchExpressions": list(expressions)}}
+
+
 KUBERNETES = [
-    Scenario("without policy everything passes", (), "a>b tcp/80, b>a udp/53, d>a tcp/80, a>b icmp, a>d icmp/6"),
+    Scenario(
+        "without policy everything passes",
+        (),
+        "a>b tcp/80, b>a udp/53, d>a tcp/80, a>b icmp, a>d icmp/6, x>a tcp/80/6, a>x tcp/80",
+    ),
     Scenario(
         "default deny all ingress isolates every pod of the namespace for what comes in",
         (k8s({**ALL_PODS, "policyTypes": ["Ingress"]}),),
@@ -199,5 +214,70 @@ KUBERNETES = [
         (k8s({**_expressions({"key": "tier", "operator": "NotIn", "values": ["front"]}), "policyTypes": ["Ingress"]}),),
         "a>c tcp/80",
         "c>a tcp/80, c>b tcp/80",
+    ),
+    # -- peers are pods; addresses are for ipBlock
+    beside(
+        "podSelector {} is no network set of the namespace",
+        {**ALL_PODS, "ingress": [_from(ALL_PODS)]},
+        "NetworkSet red/world: {nets: [203.0.113.0/24, '2001:db8::/32']}",
+        "b>a tcp/80, b>a tcp/80/6",
+        "x>a tcp/80, x>a tcp/80/6, d>a tcp/80",
+    ),
+    beside(
+        "namespaceSelector {} is no network set of any namespace",
+        {**ALL_PODS, "ingress": [_from({"namespaceSelector": {}})]},
+        "NetworkSet blue/world: {nets: [203.0.113.0/24, '2001:db8::/32'], labels: {projectcalico.org/orchestrator: k8s}}",
+        "b>a tcp/80, d>a tcp/80/6",
+        "x>a tcp/80, x>a tcp/80/6",
+    ),
+    beside(
+        "namespaceSelector NotIn is no global network set",
+        {**ALL_PODS, "ingress": [_from(_namespaces({"key": "team", "operator": "NotIn", "values": ["x"]}))]},
+        "GlobalNetworkSet world: {nets: [203.0.113.0/24, '2001:db8::/32'], labels: {team: z}}",
+        "d>a tcp/80, e>a tcp/80/6",
+        "x>a tcp/80, x>a tcp/80/6, b>a tcp/80",
+    ),
+    beside(
+        "namespaceSelector DoesNotExist is no global network set",
+        {**ALL_PODS, "egress": [{"to": [_namespaces({"key": "env", "operator": "DoesNotExist"})]}]},
+        "GlobalNetworkSet world: {nets: [203.0.113.0/24, '2001:db8::/32']}",
+        "a>d tcp/80, a>e tcp/80/6",
+        "a>x tcp/80, a>x tcp/80/6",
+    ),
+    beside(
+        "both selectors in one peer select no network set with such labels",
+        {**ALL_PODS, "ingress": [_from({**TEAM_Y, **POD_B})]},
+        "NetworkSet blue/world: {nets: [203.0.113.0/24], labels: {app: b}}",
+        "e>a tcp/80",
+        "x>a tcp/80, d>a tcp/80",
+    ),
+    beside(
+        "an ipBlock is everybody in it, in a network set or not",
+        {**ALL_PODS, "ingress": [_from({"ipBlock": {"cidr": "203.0.113.0/24"}})]},
+        "NetworkSet red/world: {nets: [203.0.113.0/24]}",
+        "x>a tcp/80",
+        "b>a tcp/80",
+    ),
+    Scenario(
+        "the policy is about pods and not about other workloads of its namespace",
+        (k8s({**ALL_PODS, "policyTypes": ["Ingress"], "ingress": [_from(ALL_PODS)]}),),
+        "b>a tcp/80, e>c tcp/80",
+        "c>a tcp/80, e>a tcp/80",
+        otherwise={"c": {"pod": "", "labels": {"projectcalico.org/orchestrator": "k8s"}}},
+    ),
+    # -- where something belongs is not for its own labels to say
+    Scenario(
+        "a pod's own label is no label of its namespace",
+        (k8s({**ALL_PODS, "ingress": [_from(_namespaces({"key": "team", "operator": "In", "values": ["z"]}))]}),),
+        "",
+        "d>a tcp/80, d>a tcp/80/6, e>a tcp/80",
+        otherwise={"d": {"labels": {"app": "a", "pcns.team": "z", "pcns.projectcalico.org/name": "red"}}},
+    ),
+    Scenario(
+        "a pod's own label takes it out of no namespace",
+        (k8s({**ALL_PODS, "ingress": [_from(TEAM_Y)]}, "blue"),),
+        "e>d tcp/80",
+        "a>d tcp/80",
+        otherwise={"e": {"labels": {"app": "b", "pcns.team": "z"}}, "a": {"labels": {"pcns.team": "y"}}},
     ),
 ]
