@@ -21,6 +21,7 @@ from felixlite.model.policy import (
     Policy,
     PolicyRule,
     Service,
+    closed_profile,
     namespace_profile,
     service_account_profile,
 )
@@ -249,15 +250,26 @@ def _listed(who: Id) -> tuple[str, str]:
 
 
 def _instead(document: Document, who: Id) -> Entries:
-    """What stands for an object that was never good: nothing, but for a policy, which must not fail open.
+    """What stands for an object that was never good: nothing, but for a policy or profile, which must not fail open.
 
     Of settings those that can be read count; felixlite/config.py passes over the others with a warning.
     """
     if who.kind == "FelixConfiguration" and isinstance(document.get("spec"), Mapping):
         return {Entry("felix_configurations", who.name): document["spec"]}
+    if who.kind == "Profile":
+        return {Entry("profiles", who.name): closed_profile(who.name, _inherited(document))}
     if who.kind not in _POLICIES:
         return {}
     return {Entry("policies", (who.kind, who.namespace, who.name)): _closed(document, who)}
+
+
+def _inherited(document: Document) -> dict[str, str]:
+    """What can be read of the labels that an invalid profile hands down: policies of others select by them."""
+    given = document.get("spec")
+    labels = given.get("labelsToApply") if isinstance(given, Mapping) else None
+    if not isinstance(labels, Mapping):
+        return {}
+    return {key: value for key, value in labels.items() if isinstance(key, str) and isinstance(value, str)}
 
 
 def _closed(document: Document, who: Id) -> Policy:

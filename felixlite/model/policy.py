@@ -119,7 +119,7 @@ class PolicyRule:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-ALLOW_ALL = PolicyRule(Action.ALLOW)
+ALLOW_ALL, DENY_ALL = PolicyRule(Action.ALLOW), PolicyRule(Action.DENY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,11 @@ class Profile:
 
 
 DEFAULT_ALLOW = Profile("projectcalico-default-allow", (ALLOW_ALL,), (ALLOW_ALL,))
+
+
+def closed_profile(name: str, labels: Mapping[str, str] | None = None) -> Profile:
+    """What stands for a profile that is not there, or is invalid: it denies what no policy has decided."""
+    return Profile(name, (DENY_ALL,), (DENY_ALL,), labels or {})
 
 
 def namespace_profile(name: str, labels: Mapping[str, str]) -> Profile:

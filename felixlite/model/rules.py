@@ -131,7 +131,9 @@ class PolicyRule(Model):
     )
     notProtocol: Protocol | None = None
     icmp: Icmp | None = None
-    notICMP: Icmp | None = None
+    notICMP: Annotated[
+        Icmp | None, Field(description="Only ICMP messages that are not such; without a type it restricts nothing.")
+    ] = None
     source: Annotated[EntityRule | None, Field(description="Where the connection comes from.")] = None
     destination: Annotated[EntityRule | None, Field(description="Where the connection goes to.")] = None
     http: Annotated[HttpMatch | None, Field(description="Not enforced: a rule with it allows nothing.")] = None

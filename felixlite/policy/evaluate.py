@@ -138,8 +138,8 @@ class World:
             if taken and not passed and tier.default_action is Action.DENY:
                 yield Step(name, direction, tier.name, f"end of tier {tier.name}", None, Action.DENY)
                 return
-        for profile in self._profiles(workload):
-            step = self._ask(name, direction, "", profile, packet)
+        for profile in profiles_of(workload):
+            step = self._ask(name, direction, "", profile_named(profile, self.inputs.profiles), packet)
             yield step
             if step.action in (Action.ALLOW, Action.DENY):
                 return
@@ -152,11 +152,6 @@ class World:
             if rule.action is not Action.LOG and self.rule_matches(rule, namespace, packet):
                 return Step(endpoint, direction, tier, owner, number, rule.action)
         return Step(endpoint, direction, tier, owner, None, None)
-
-    def _profiles(self, workload: Workload) -> Iterator[Profile]:
-        for name in profiles_of(workload):
-            if profile := profile_named(name, self.inputs.profiles):
-                yield profile
 
     def _tiers_of(self, namespace: str, name: str) -> list[tuple[Tier, list[Policy]]]:
         key = (namespace, name)
@@ -173,7 +168,7 @@ class World:
             and rule.protocol in (None, packet.protocol)
             and (rule.not_protocol is None or rule.not_protocol != packet.protocol)
             and (rule.icmp is None or _icmp_is(rule.icmp, packet))
-            and (rule.not_icmp is None or not _icmp_is(rule.not_icmp, packet))
+            and (rule.not_icmp is None or rule.not_icmp.type is None or not _icmp_is(rule.not_icmp, packet))
             and self.side_matches(rule.source, namespace, packet, source=True)
             and self.side_matches(rule.destination, namespace, packet, source=False)
         )

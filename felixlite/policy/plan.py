@@ -22,7 +22,15 @@ from felixlite.policy.gates import dispatch, gates, may_spoof, own, read_by_gate
 from felixlite.policy.inputs import NOWHERE, Changed, Inputs, PolicyKey, WorkloadKey, changes
 from felixlite.policy.members import FAMILIES, Carrier, Members
 from felixlite.policy.rows import Key, Row
-from felixlite.policy.selection import by_tier, endpoint_labels, labelled_by, profile_named, profiles_of, set_labels
+from felixlite.policy.selection import (
+    by_tier,
+    endpoint_labels,
+    is_known,
+    labelled_by,
+    profile_named,
+    profiles_of,
+    set_labels,
+)
 from felixlite.policy.targets import Targets
 
 
@@ -63,7 +71,8 @@ class Planner:
         self.endpoint_rows: dict[int, dict[Key, Row]] = {}
         self.own_rows: dict[int, dict[Key, Row]] = {}
         self.gate_rows: dict[int, dict[Key, Row]] = {}
-        self.notes: tuple[str, ...] = ()
+        self.of_policies: tuple[str, ...] = ()  # notes: what is enforced otherwise than its author may expect
+        self.of_workloads: tuple[str, ...] = ()
 
     def __call__(self, inputs: Inputs) -> PolicyPlan:
         last, self.last = self.last, inputs
@@ -89,7 +98,7 @@ class Planner:
             )
             for family in FAMILIES
         }
-        return PolicyPlan(slices, self.notes)
+        return PolicyPlan(slices, (*self.of_policies, *self.of_workloads))
 
     # -- steps
 
@@ -208,13 +217,7 @@ class Planner:
 
     def _endpoint(self, workload: Workload, asked: _Steps, inputs: Inputs) -> Iterator[tuple[Key, Row]]:
         for direction, steps in asked.items():
-            profiles = tuple(
-                [
-                    chain_name("profile", direction, ("Profile", "", name))
-                    for name in profiles_of(workload)
-                    if profile_named(name, inputs.profiles)
-                ]
-            )
+            profiles = tuple(chain_name("profile", direction, ("Profile", "", name)) for name in profiles_of(workload))
             mac = workload.mac if direction is Direction.EGRESS and not may_spoof(workload, inputs) else None
             body = rows.EndpointChain(workload.interface, direction, steps, profiles, mac)
             yield rows.endpoint_key(direction, workload.interface), rows.chained(body, inputs.settings.mark_mask)
@@ -225,7 +228,9 @@ class Planner:
         if not self.started or read_by_gates(last) != read_by_gates(inputs):
             self.gate_rows = {family: gates(inputs, family) for family in FAMILIES}
         if not self.started or last.policies is not inputs.policies or last.tiers is not inputs.tiers:
-            self.notes = notes(inputs)
+            self.of_policies = tuple(_in_no_tier(inputs))
+        if everything or not self.started or last.profiles is not inputs.profiles:
+            self.of_workloads = tuple(_of_no_profile(inputs))
 
 
 def _users_of(profiles: set[str], workloads: Mapping[WorkloadKey, Workload]) -> set[WorkloadKey]:
@@ -234,11 +239,22 @@ def _users_of(profiles: set[str], workloads: Mapping[WorkloadKey, Workload]) -> 
     return {key for key, workload in workloads.items() if not profiles.isdisjoint(profiles_of(workload))}
 
 
-def notes(inputs: Inputs) -> tuple[str, ...]:
-    """What is enforced otherwise than its author may expect."""
+def _in_no_tier(inputs: Inputs) -> Iterator[str]:
     tiers = inputs.tiers.keys() | BUILT_IN_TIERS.keys()
-    return tuple(
-        f"{policy}: tier: {policy.tier!r}: there is no such tier; it is asked after all others and denies at its end"
-        for policy in inputs.policies.values()
-        if policy.tier not in tiers
-    )
+    for policy in inputs.policies.values():
+        if policy.tier not in tiers:
+            yield (
+                f"{policy}: tier: {policy.tier!r}: there is no such tier; it is asked after all others and denies at its end"
+            )
+
+
+def _of_no_profile(inputs: Inputs) -> Iterator[str]:
+    """By profile: a hundred workloads may lack the same one."""
+    used = {name for workload in inputs.local_workloads.values() for name in workload.profiles}
+    for name in sorted(name for name in used if not is_known(name, inputs.profiles)):
+        whose = [f"{w.namespace}/{w.name}" for w in inputs.local_workloads.values() if name in w.profiles]
+        others = f" and {len(whose) - 1} more" if len(whose) > 1 else ""
+        yield (
+            f"WorkloadEndpoint {min(whose)}{others}: profiles: {name!r}: there is no such Profile; "
+            "it denies what no policy decides: create it, or take its name out of the endpoint"
+        )

@@ -16,6 +16,7 @@ from felixlite.model.policy import (
     Policy,
     Profile,
     Tier,
+    closed_profile,
     namespace_profile,
     service_account_profile,
 )
@@ -34,11 +35,16 @@ Profiles = Mapping[str, Profile]
 # -- labels ----------------------------------------------------------------------------------------------------------
 
 
-def profile_named(name: str, profiles: Profiles) -> Profile | None:
-    """The profile, or the one that its name implies when the store holds none (an etcd without namespaces)."""
-    if found := profiles.get(name):
-        return found
-    return _implied(name)
+def profile_named(name: str, profiles: Profiles) -> Profile:
+    """The profile, or the one that its name implies when the store holds none (an etcd without namespaces).
+
+    One that nobody knows denies: what it would have denied must not pass until it is there.
+    """
+    return profiles.get(name) or _implied(name) or closed_profile(name)
+
+
+def is_known(name: str, profiles: Profiles) -> bool:
+    return name in profiles or _implied(name) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -62,8 +68,7 @@ def endpoint_labels(workload: Workload, profiles: Profiles) -> dict[str, str]:
     """Its own labels win over those of its profiles, but where it belongs; the earlier profile wins over the later."""
     labels: dict[str, str] = {}
     for name in reversed(profiles_of(workload)):
-        if profile := profile_named(name, profiles):
-            labels.update(profile.labels)
+        labels.update(profile_named(name, profiles).labels)
     labels.update(_own(workload.labels))
     labels[NAMESPACE] = workload.namespace
     if workload.pod:
@@ -84,8 +89,7 @@ def set_labels(network_set: NetworkSet, profiles: Profiles) -> dict[str, str]:
     if not network_set.namespace:
         return own
     namespace = profile_named(f"kns.{network_set.namespace}", profiles)
-    inherited = namespace.labels if namespace else {}
-    return {**inherited, **own, NAMESPACE: network_set.namespace}
+    return {**namespace.labels, **own, NAMESPACE: network_set.namespace}
 
 
 def _own(labels: Mapping[str, str]) -> dict[str, str]:

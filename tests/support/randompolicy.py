@@ -6,6 +6,7 @@ The vocabulary is small on purpose: few labels, nets and ports, so that rules me
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from felixlite.addresses import Prefix
 from felixlite.model.inside import NamedPort, Workload
@@ -34,6 +35,7 @@ from felixlite.model.policy import (
     service_account_profile,
 )
 from felixlite.model.selector import Selector, parse
+from felixlite.policy import kubernetes
 from felixlite.policy.evaluate import Packet
 from felixlite.policy.inputs import Inputs
 
@@ -55,7 +57,7 @@ SELECTORS = (
     "nobody == 'has this'",
 )
 NAMESPACE_SELECTORS = ("all()", "global()", "team == 'x'", "has(team)", "projectcalico.org/name == 'blue'")
-NETS4 = ("10.65.0.0/30", "10.65.0.4/31", "10.65.0.1", "10.65.0.0/16", "0.0.0.0/0", "192.0.2.0/24")
+NETS4 = ("10.65.0.0/30", "10.65.0.4/31", "10.65.0.1/32", "10.65.0.0/16", "0.0.0.0/0", "192.0.2.0/24")
 NETS6 = ("fd00::/126", "fd00::4/127", "fd00::2", "::/0", "2001:db8::/32")
 
 
@@ -79,6 +81,7 @@ def world(random: Random, base: list[Workload]) -> Inputs:
     workloads = [_dressed(random, workload) for workload in base]
     local = {(w.namespace, w.name): w for w in workloads}
     policies = [_policy(random, number) for number in range(random.randint(1, 5))]
+    policies += [of_kubernetes(random, number) for number in range(random.choice((0, 0, 1, 2)))]
     tiers = {name: Tier(name, random.choice((None, 1.0, 5e6)), _tier_end(random)) for name in ("early", "late")}
     profiles = [
         namespace_profile("red", {"team": "x"}),
@@ -133,16 +136,35 @@ def _dressed(random: Random, workload: Workload) -> Workload:
     labels = {"app": random.choice("abc")}
     if random.random() < 0.5:
         labels["tier"] = random.choice(("front", "back"))
+    labels |= _forged(random)
     names = [("web", "TCP", 80), ("web", "UDP", 80), ("alt", "TCP", 81), ("web", "TCP", 443)]
     profiles = (f"kns.{workload.namespace}", *(["custom"] if random.random() < 0.2 else []))
     robot = workload.namespace == "red" and random.random() < 0.5
+    if random.random() < 0.1:
+        profiles = random.choice((("nosuch", *profiles), (*profiles, "nosuch"), ("nosuch",)))
     return replace(
         workload,
+        pod=workload.pod if random.random() < 0.9 else "",
         labels=labels,
         ports=tuple(NamedPort(*name) for name in random.sample(names, random.randint(0, 2))),
         profiles=("custom",) if random.random() < 0.15 else (*profiles, *(["ksa.red.robot"] if robot else [])),
         service_account="robot" if robot else "",
     )
+
+
+def _forged(random: Random) -> dict[str, str]:
+    """Own labels that say where something belongs, which is not for them to say."""
+    if random.random() < 0.8:
+        return {}
+    names = {
+        "pcns.team": random.choice("xyz"),
+        "pcns.projectcalico.org/name": random.choice(NAMESPACES),
+        "pcsa.role": "admin",
+        "projectcalico.org/namespace": random.choice(NAMESPACES),
+        "projectcalico.org/serviceaccount": "robot",
+        "projectcalico.org/orchestrator": random.choice(("k8s", "cni")),
+    }
+    return {name: names[name] for name in random.sample(sorted(names), random.randint(1, len(names)))}
 
 
 def _policy(random: Random, number: int) -> Policy:
@@ -165,6 +187,39 @@ def _policy(random: Random, number: int) -> Policy:
     )
 
 
+def of_kubernetes(random: Random, number: int) -> Policy:
+    types = random.choice((["Ingress"], ["Egress"], ["Ingress", "Egress"]))
+    rules = {
+        direction: [
+            {
+                far: [_peer(random) for _ in range(random.randint(0, 2))],
+                "ports": random.choice(([], [], [{"port": 80}], [{"protocol": "UDP"}, {"port": "web"}])),
+            }
+            for _ in range(random.randint(0, 2))
+        ]
+        for direction, far in (("ingress", "from"), ("egress", "to"))
+        if direction.title() in types
+    }
+    metadata = {"name": f"k{number}", "namespace": random.choice(NAMESPACES)}
+    return kubernetes.policy(
+        {"metadata": metadata, "spec": {"podSelector": _labels(random), "policyTypes": types, **rules}}
+    )
+
+
+def _peer(random: Random) -> dict[str, Any]:
+    pods, namespaces = {"podSelector": _labels(random)}, {"namespaceSelector": _labels(random, "team", "xy")}
+    return random.choice((pods, namespaces, {**pods, **namespaces}, {"ipBlock": {"cidr": random.choice(NETS4)}}))
+
+
+def _labels(random: Random, key: str = "app", values: str = "abc") -> dict[str, Any]:
+    """A label selector of Kubernetes."""
+    value, expression = random.choice(values), {"key": key, "operator": random.choice(("Exists", "DoesNotExist"))}
+    among = {"key": key, "operator": random.choice(("In", "NotIn")), "values": [value]}
+    return random.choice(
+        ({}, {"matchLabels": {key: value}}, {"matchExpressions": [random.choice((expression, among))]})
+    )
+
+
 def _rules(random: Random, namespace: str, direction: Direction) -> list[PolicyRule]:
     return [_rule(random, namespace, direction) for _ in range(random.randint(0, 3))]
 
@@ -182,7 +237,7 @@ def _rule(random: Random, namespace: str, direction: Direction) -> PolicyRule:
     if protocol in (ICMP, ICMPV6) and random.random() < 0.7:
         echo = 8 if protocol == ICMP else 128
         field = random.choice(("icmp", "not_icmp"))
-        found = replace(found, **{field: Icmp(echo, random.choice((None, 0, 1)))})
+        found = replace(found, **{field: random.choice((Icmp(), *(Icmp(echo, code) for code in (None, 0, 1))))})
     if random.random() < 0.1:
         side = EntityRule(service=ServiceRef("svc", "red"))
         found = replace(found, **({"source": side} if direction is Direction.INGRESS else {"destination": side}))
@@ -238,7 +293,7 @@ def _network_sets(random: Random) -> list[NetworkSet]:
             f"s{number}",
             random.choice((*NAMESPACES, "")),
             (*_nets(random), *_nets(random)),
-            {"app": random.choice("abc")},
+            {"app": random.choice("abc"), **_forged(random)},
         )
         for number in range(random.randint(0, 2))
     ]

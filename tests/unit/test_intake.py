@@ -117,6 +117,20 @@ def test_the_last_good_version_of_a_policy_stays_in_force() -> None:
     assert snapshot.policies["NetworkPolicy", "default", "np"].ingress == (ALLOW_ALL,)
 
 
+def test_a_profile_that_was_never_good_denies_and_hands_its_labels_down() -> None:
+    document = {"apiVersion": "projectcalico.org/v3", "kind": "Profile", "metadata": {"name": "locked"}}
+    document["spec"] = {"labelsToApply": {"a": "b", "c": 3}, "ingress": [{"action": "Alow"}]}
+    intake = Intake("n1")
+    snapshot = after(intake.changes(("Profile", "locked", ""), document))
+    found = snapshot.profiles["locked"]
+    assert [rule.action for rule in (*found.ingress, *found.egress)] == [Action.DENY, Action.DENY]
+    assert found.labels == {"a": "b"}
+    for labels in (7, None):
+        document["spec"]["labelsToApply"] = labels
+        assert after(Intake("n1").changes(("Profile", "locked", ""), document)).profiles["locked"].labels == {}
+    assert not fold(snapshot, intake.changes(("Profile", "locked", ""), None)).profiles
+
+
 def kubernetes_policy(**spec: Any) -> dict[str, Any]:
     metadata = {"name": "np", "namespace": "default"}
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 from felixlite.addresses import Prefix
 from felixlite.model.inside import Pool
-from felixlite.model.policy import Direction, NetworkSet, ServiceAccounts
+from felixlite.model.policy import DEFAULT_ALLOW, Action, Direction, NetworkSet, ServiceAccounts
 from felixlite.policy import rows
+from felixlite.policy.chains import chain_name
 from felixlite.policy.inputs import Inputs
-from felixlite.policy.plan import Planner
+from felixlite.policy.plan import Planner, PolicyPlan
 from felixlite.policy.rows import Chained, EndpointChain, IpSet, Key
 from felixlite.policy.settings import PolicySettings
 from felixlite.tables import merged
@@ -109,6 +110,26 @@ def test_an_unknown_tier_is_enforced_and_noted() -> None:
     assert "'nowhere'" in plan.notes[0]
     chain = merged(plan.tables["policy/4"])[Key("endpoint", "tw-calia")]
     assert chain.body.tiers[0].end.value == "Deny"
+
+
+def test_a_profile_that_is_not_there_is_noted_and_denies_until_it_is() -> None:
+    lost, found = replace(A, profiles=("nosuch", "kns.default")), replace(B, profiles=("kns.unheard", "ksa.a.b"))
+    planner = Planner()
+    plan = planner(inputs([found]))
+    assert plan.notes == ()
+    plan = planner(inputs([lost, found]))
+    assert ["'nosuch'" in note and "default/a" in note for note in plan.notes] == [True]
+    assert actions_of_profile("nosuch", plan) == [Action.DENY]
+    plan = planner(replace(planner.last, profiles={"nosuch": replace(DEFAULT_ALLOW, name="nosuch")}))
+    assert (plan.notes, actions_of_profile("nosuch", plan)) == ((), [Action.ALLOW])
+
+
+def actions_of_profile(name: str, plan: PolicyPlan) -> list[Action]:
+    """Of what its ingress chain, to which its endpoint jumps, does."""
+    table = merged(plan.tables["policy/4"])
+    chain = chain_name("profile", Direction.INGRESS, ("Profile", "", name))
+    assert chain in table[Key("endpoint", "tw-calia")].body.profiles
+    return [rule.action for rule in table[Key("profile", chain)].body.rules]
 
 
 def test_both_ends_of_a_moving_pod_agree_on_who_it_is() -> None:
