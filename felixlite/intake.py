@@ -289,6 +289,7 @@ def _closed(document: Document, who: Id) -> Policy:
         types=_directions(spec),
         ingress=(PolicyRule(Action.DENY),),
         egress=(PolicyRule(Action.DENY),),
+        is_stand_in=True,
     )
 
 

@@ -24,78 +24,59 @@ from felixlite.errors import FelixliteError
     "--protocol", default=None, help="TCP, UDP, SCTP, ICMP, ICMPv6 or a number. Default: TCP with --port, else ICMP."
 )
 @click.option("--icmp-type", type=click.IntRange(0, 255), default=None, help="Default: an echo request.")
-@click.option("--icmp-code", type=click.IntRange(0, 255), default=0, help="With --icmp-type.")
+@click.option("--icmp-code", type=click.IntRange(0, 255), default=None, help="With --icmp-type. Default: 0.")
+@click.option("-6", "--ipv6", is_flag=True, help="Names stand for their IPv6 addresses.")
+@click.option("--source-address", metavar="ADDRESS", default=None, help="The pod SOURCE sends with this address.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 @run_dir
 @file_options
 @store_option
 @click.pass_obj
 def connection(
-    session: Session,
-    source: str,
-    destination: str,
-    port: int | None,
-    source_port: int,
-    protocol: str | None,
-    icmp_type: int | None,
-    icmp_code: int,
-    output: str,
-    filenames: tuple[str, ...],
-    recursive: bool,
-    run_dir: Path,
+    session: Session, output: str, filenames: tuple[str, ...], recursive: bool, run_dir: Path, **asked: Any
 ) -> int:
     """May SOURCE talk to DESTINATION, and why? Each is an address, [NAMESPACE/]POD, a node or a network set.
 
-    With an agent on this machine, also how often each rule has matched and which route leads there. -f shows how it would be after a change,
-    touching nothing. Exit code 0: allowed, 1: denied, 2: error.
+    With an agent on this machine, as that agent enforces it, also how often each rule has matched and which route leads
+    there. -f shows how it would be after a change, touching nothing. Exit code 0: allowed, 1: denied, 2: error.
 
     \b
     felixlite explain web-0 backend/db-0 --port 5432
     felixlite explain web-0 8.8.8.8 --protocol UDP --port 53 -f policy.yaml
     """
+    from felixlite.policy.explain import lines
+    from felixlite.policy.question import Question
+
     session.error_code = 2
     changed = [found.document for found in loaded(filenames, recursive=recursive)] if filenames else []
-    given = (protocol, port, source_port, icmp_type, icmp_code)
-    found = _explained(session, source, destination, given, changed, run_dir)
-    from felixlite.policy.explain import lines
-
+    found = _explained(session, Question(**asked), changed, run_dir)
     click.echo(json.dumps(found, indent=2) if output == "json" else "\n".join(lines(found)))
     return 0 if found["action"] == "Allow" else 1
 
 
 def judged(session: Session, pairs: list[list[str]], protocol: str, port: int) -> list[dict[str, Any]]:
     """What policy says of many connections, with one look at the store."""
-    from felixlite.policy.explain import explained, resolved
+    from felixlite.policy.explain import explained
+    from felixlite.policy.question import Question, packet
 
-    inputs = _inputs(session, [])
-    ends = [[resolved(inputs, address) for address in pair] for pair in pairs]
-    return [explained(inputs, _packet(start, end, protocol, port, 40000, None, 0)) for start, end in ends]
+    known = _known(session, [])
+    questions = [Question(source, destination, protocol, port) for source, destination in pairs]
+    return [explained(known, packet(known.inputs, question)) for question in questions]
 
 
-def _explained(
-    session: Session,
-    source: str,
-    destination: str,
-    given: tuple[Any, ...],
-    changed: list[dict[str, Any]],
-    run_dir: Path,
-) -> dict[str, Any]:
-    from felixlite.policy.explain import counted, explained, resolved
+def _explained(session: Session, question: Any, changed: list[dict[str, Any]], run_dir: Path) -> dict[str, Any]:
+    from felixlite.policy.explain import counted, explained
+    from felixlite.policy.question import packet
 
-    inputs = _inputs(session, changed)
-    start = resolved(inputs, source)
-    end = resolved(inputs, destination, start.version)
-    if start.version != end.version:
-        raise FelixliteError(
-            f"{source} is IPv{start.version} and {destination} is IPv{end.version}: give two of a kind"
-        )
-    found = explained(inputs, _packet(start, end, *given))
-    found = {**found, "tunnel": _tunnel(inputs, found)}
+    known = _known(session, changed)
+    asked = packet(known.inputs, question)
+    found = explained(known, asked)
+    found = {**found, "tunnel": _tunnel(known.inputs, found)}
     agent = run_dir / "agent.sock"
     if not changed and agent.exists():  # what it knows belongs to things as they are
-        if hits := _asked(session, agent, "the counters", "hits", family=start.version):
+        if hits := _asked(session, agent, "the counters", "hits", family=asked.family):
             found = counted(found, hits)
-        if route := _asked(session, agent, "the route", "why", key=str(end)):
+        if route := _asked(session, agent, "the route", "why", key=found["packet"]["destination"]):
             found = {**found, "route": route}
     return found
 
@@ -120,37 +101,12 @@ def _tunnel(inputs: Any, found: dict[str, Any]) -> str | None:
     return str(encapsulation(pool, here, there))
 
 
-def _packet(
-    start: Any,
-    end: Any,
-    protocol: str | None,
-    port: int | None,
-    source_port: int,
-    icmp_type: int | None,
-    icmp_code: int,
-) -> Any:
-    from felixlite.model.policy import ICMP, ICMPV6, TCP, WITH_PORTS, protocol_number
-    from felixlite.policy.evaluate import Packet
-
-    echo, icmp = (8, ICMP) if start.version == 4 else (128, ICMPV6)
-    try:
-        number = protocol_number(protocol) if protocol else TCP if port else icmp
-    except ValueError as error:
-        raise FelixliteError(f"--protocol: {error}") from None
-    if number in WITH_PORTS:
-        if port is None:
-            raise FelixliteError(f"--protocol {protocol} needs a --port")
-        return Packet(start, end, number, source_port, port)
-    return Packet(start, end, number, icmp_type=echo if icmp_type is None else icmp_type, icmp_code=icmp_code)
-
-
-def _inputs(session: Session, changed: list[dict[str, Any]]) -> Any:
+def _known(session: Session, changed: list[dict[str, Any]]) -> Any:
     """All that the store holds, and the change on top."""
-    from felixlite.config import effective
     from felixlite.intake import READERS, Intake, policies_read_by
     from felixlite.model.resource import identified
-    from felixlite.policy import kubernetes, settings
-    from felixlite.policy.inputs import Inputs
+    from felixlite.policy import kubernetes
+    from felixlite.policy.explain import Known
     from felixlite.snapshot import Snapshot, fold
 
     readers = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}
@@ -168,9 +124,9 @@ def _inputs(session: Session, changed: list[dict[str, Any]]) -> Any:
         found += intake.changes(which, document)
     snapshot = fold(Snapshot(""), found)
     for (kind, name), reason in snapshot.rejected.items():
-        session.warn(f"{kind} {name} is left out: {reason}")
-    values = effective({}, {}, snapshot.felix_configurations, "").values
-    return Inputs.of(snapshot, settings.of({name: value.value for name, value in values.items()}))
+        what = "is invalid" if kind.endswith("NetworkPolicy") else "is left out"
+        session.warn(f"{kind} {name} {what}: {reason}")
+    return Known.of(snapshot)
 
 
 @click.command(

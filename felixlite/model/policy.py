@@ -137,6 +137,7 @@ class Policy:
     types: frozenset[Direction] = frozenset({Direction.INGRESS})
     ingress: tuple[PolicyRule, ...] = ()
     egress: tuple[PolicyRule, ...] = ()
+    is_stand_in: bool = False  # for one that was never valid: it denies whatever that selects
 
     def rules(self, direction: Direction) -> tuple[PolicyRule, ...]:
         return self.ingress if direction is Direction.INGRESS else self.egress

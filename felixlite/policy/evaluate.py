@@ -1,15 +1,13 @@
-"""What becomes of one new connection, and why: the documents' meaning, read from the policies themselves. Pure.
+"""What one workload's policies say about one new connection, and why: the documents' meaning, from themselves. Pure.
 
-`verdict(inputs, packet)` looks at the packet as the two nodes would: egress policy of the workload that sends it, then
-ingress policy of the workload that it is for.  It uses none of the sets, chains or indexes of the planner, only the
-few functions of selection.py, so that the two can be held against each other; `felixlite explain` prints its answer.
-
-Two things it cannot know: whether the packet belongs to a flow that is already let through, and NAT on the way (a
-service address has to be resolved before).
+`World(inputs).steps(workload, direction, packet)` asks them in order.  It uses none of the sets, chains or indexes of
+the planner, only the few functions of selection.py, so that the two can be held against each other.  passage.py puts
+both ends together with the gates between them; whether the packet belongs to a flow that is already let through is
+never known here.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from felixlite.addresses import Address, Prefix
@@ -51,6 +49,7 @@ class Packet:
     port: int = 0
     icmp_type: int = 0
     icmp_code: int = 0
+    sender: Address | None = None  # an address of the pod that sends, when the source is not its own
 
     @property
     def family(self) -> int:
@@ -64,45 +63,23 @@ class Packet:
 class Step:
     """One thing that was looked at on the way."""
 
-    endpoint: str  # whose policy it is
-    direction: Direction
-    tier: str  # "" for profiles
-    owner: str  # the policy, profile, or what stands at the end of a tier
+    endpoint: str  # whose policy it is, or whose gate
+    direction: Direction | None  # None: a gate
+    tier: str  # "" for profiles and gates
+    owner: str  # the policy, profile, what stands at the end of a tier, or what the gate looks at
     rule: int | None  # counted from 0; None: no rule of it decided
     action: Action | None  # None: on to the next
+    is_stand_in: bool = False  # the policy is invalid: nobody wrote its rules
 
     def __str__(self) -> str:
-        where = f"rule {self.rule}" if self.rule is not None else "no rule matches"
+        if self.direction is None:
+            return f"{self.endpoint}: {self.owner}: {self.action}"
+        where = f"rule {self.rule}" if self.rule is not None else CLOSED if self.is_stand_in else "no rule matches"
         tier = f"tier {self.tier}, " if self.tier else ""
         return f"{self.endpoint} {self.direction.value.lower()}: {tier}{self.owner}: {where}: {self.action or 'next'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    action: Action  # ALLOW or DENY
-    decided: Step | None  # None: no workload of the cluster is at either end
-    way: tuple[Step, ...] = field(default=())
-
-
-def verdict(inputs: Inputs, packet: Packet) -> Verdict:
-    return verdict_in(World(inputs), packet)
-
-
-def verdict_in(world: "World", packet: Packet) -> Verdict:
-    """The same, for who has many packets to ask about."""
-    way: list[Step] = []
-    decided: Step | None = None
-    ends = ((packet.source, Direction.EGRESS), (packet.destination, Direction.INGRESS))
-    for address, direction in ends:
-        workload = world.workload_at(address)
-        if workload is None:
-            continue
-        steps = list(world.steps(workload, direction, packet))
-        way += steps
-        decided = steps[-1]
-        if decided.action is Action.DENY:
-            return Verdict(Action.DENY, decided, tuple(way))
-    return Verdict(Action.ALLOW, decided, tuple(way))
+CLOSED = "invalid: closes what it selects"
 
 
 class World:
@@ -124,7 +101,7 @@ class World:
 
     def steps(self, workload: Workload, direction: Direction, packet: Packet) -> Iterator[Step]:
         """What is looked at, in order; the last step has decided."""
-        name = f"{workload.namespace}/{workload.pod or workload.name}"
+        name = called(workload)
         for tier, policies in self.tiers_of(workload.namespace, workload.name):
             taken = [policy for policy in policies if direction in policy.types]
             passed = False
@@ -148,6 +125,8 @@ class World:
     def _ask(self, endpoint: str, direction: Direction, tier: str, policy: Policy | Profile, packet: Packet) -> Step:
         namespace = "" if isinstance(policy, Profile) else policy.namespace
         owner = f"Profile {policy.name}" if isinstance(policy, Profile) else str(policy)
+        if isinstance(policy, Policy) and policy.is_stand_in:
+            return Step(endpoint, direction, tier, owner, None, Action.DENY, is_stand_in=True)
         for number, rule in enumerate(policy.rules(direction)):
             if rule.action is not Action.LOG and self.rule_matches(rule, namespace, packet):
                 return Step(endpoint, direction, tier, owner, number, rule.action)
@@ -213,6 +192,10 @@ class World:
             backend.address == address and (source or (backend.port == number and backend.protocol == protocol))
             for backend in (service.backends if service else ())
         )
+
+
+def called(workload: Workload) -> str:
+    return f"{workload.namespace}/{workload.pod or workload.name}"
 
 
 def _icmp_is(icmp: Icmp, packet: Packet) -> bool:

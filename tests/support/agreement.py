@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from felixlite.model.policy import Action
-from felixlite.policy.evaluate import Packet, Verdict, World, verdict_in
+from felixlite.policy.evaluate import Packet, World
 from felixlite.policy.inputs import Inputs
+from felixlite.policy.passage import Verdict, verdict_in
 from felixlite.policy.plan import Planner
 from felixlite.reconcile import Reconciler
 from tests.support.policylab import PolicyLab

@@ -37,7 +37,8 @@ SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python does not name it
 NETLINK_NETFILTER = 12
 PATIENCE = 2.0  # seconds to wait for packets that should arrive
 LETTING_GO = 20.0  # ... for the kernel to let go of sets, on a machine that is busy
-_RECEIVED = (TCP, UDP, ICMP, SCTP)
+IPIP = 4
+_RECEIVED = (TCP, UDP, ICMP, SCTP, IPIP)
 _RECEIVED6 = (TCP, UDP, ICMPV6, SCTP)
 
 
@@ -195,6 +196,8 @@ def _inner(probe: Packet) -> tuple[bytes, int, int]:
             return ports + struct.pack("!I", 0) + b"\0\0\0\0" + chunk, 16, 0
         case 1 | 58:  # NAT changes the identifier
             return struct.pack("!BBHII", probe.icmp_type, probe.icmp_code, 0, 1, 0), 8, 2
+        case 4:  # a datagram to nobody inside; the number is where its length and checksum would be
+            return bytes.fromhex("4500001c00000000401100000a4100010a410002") + b"\0" * 8, 24, 0
     raise ValueError(f"no probe for protocol {probe.protocol}")
 
 
@@ -231,6 +234,8 @@ def _number(data: bytes, version: int, protocol: int) -> int | None:
             return struct.unpack_from("!I", inner, 4)[0] if inner[13] == 2 else None
         case 17:
             return struct.unpack_from("!I", inner, 8)[0] if len(inner) == 12 else None
+        case 4:
+            return struct.unpack_from("!I", inner, 24)[0] if len(inner) == 28 else None
         case 132:
             return struct.unpack_from("!I", inner, 16)[0] if inner[12] == 1 else None
         case _:

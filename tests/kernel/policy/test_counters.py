@@ -7,9 +7,10 @@ from felixlite.model.policy import UDP, Action
 from felixlite.policy.backend import tally
 from felixlite.policy.choice import Backend
 from felixlite.policy.counting import Tally
-from felixlite.policy.evaluate import Packet, verdict
-from felixlite.policy.explain import counted, explained
+from felixlite.policy.evaluate import Packet
+from felixlite.policy.explain import Known, counted, explained
 from felixlite.policy.inputs import Inputs
+from felixlite.policy.passage import verdict
 from felixlite.policy.rows import Log
 from felixlite.policy.settings import PolicySettings
 from felixlite.tables import merged
@@ -57,7 +58,7 @@ def test_explain_and_the_metrics_show_them(lab: PolicyLab, agent: Agent, backend
     found = tallied(lab, agent, backend, WORLD)
     asked = {"rules": [hit._asdict() for hit in found.hits], "unmatched": found.unmatched}
     for probe, packets in ((BY_RULE[0], 2), (BY_NOTHING[0], 3)):
-        shown = counted(explained(WORLD, probe), asked)
+        shown = counted(explained(Known(WORLD), probe), asked)
         assert [step["packets"] for step in shown["way"] if step["decides"]] == [packets]
     metrics = {(sample.name, sample.labels): sample.value for sample in of_policy(found, 4)}
     who = (("policy", "NetworkPolicy default/p"), ("direction", "ingress"), ("family", "4"))

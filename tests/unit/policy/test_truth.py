@@ -3,7 +3,7 @@
 import pytest
 
 from felixlite.model.policy import Action
-from felixlite.policy.evaluate import verdict
+from felixlite.policy.passage import verdict
 from tests.support.truth import Scenario
 from tests.support.truth_cases import CASES
 
