@@ -33,7 +33,7 @@ from felixlite.errors import FelixliteError
 @store_option
 @click.pass_obj
 def connection(
-    session: Session, output: str, filenames: tuple[str, ...], recursive: bool, run_dir: Path, **asked: Any
+    session: Session, /, output: str, filenames: tuple[str, ...], recursive: bool, run_dir: Path, **asked: Any
 ) -> int:
     """May SOURCE talk to DESTINATION, and why? Each is an address, [NAMESPACE/]POD, a node or a network set.
 
