@@ -6,6 +6,7 @@ stays in force.  A policy that was never good denies what it selects.  Before th
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from felixlite.errors import Rejected
@@ -194,6 +195,10 @@ class Intake:
             fresh = self.readers[who.kind](document, who, self.here)
         except Rejected as error:
             return self._refuse(who, document, str(error))
+        except Exception as error:  # noqa: BLE001  whatever nobody thought of: it is about this object, not the agent
+            return self._refuse(
+                who, document, f"{who.kind} {who.name}: cannot be read: {type(error).__name__}: {error}"
+            )
         return [*self._stand(who, fresh), *self._pardon(who)]
 
     def relisted(self, kind: str, documents: Iterable[tuple[tuple[str, str, str], Document]]) -> list[Change]:
@@ -218,7 +223,33 @@ class Intake:
         said = Put("rejected", _listed(who), reason)
         if who in self._standing:
             return [said]
-        return [said, *self._stand(who, _instead(document, who))]
+        return [said, *self._stand(who, self._instead(document, who))]
+
+    def _instead(self, document: Document, who: Id) -> Entries:
+        """What stands for an object that was never good: nothing, but for a policy or profile, which must not fail open.
+
+        Of settings those that can be read count; felixlite/config.py passes over the others with a warning.
+        """
+        given = document.get("spec")
+        spec: Document = given if isinstance(given, Mapping) else {}
+        if who.kind == "FelixConfiguration" and spec:
+            return {Entry("felix_configurations", who.name): spec}
+        if who.kind == "Profile":
+            return {Entry("profiles", who.name): closed_profile(who.name, _inherited(spec))}
+        return self._closed(document, spec, who) if who.kind in _POLICIES else {}
+
+    def _closed(self, document: Document, spec: Document, who: Id) -> Entries:
+        """Denies whatever the policy selects. Mostly its rules are what is wrong, and the rest reads as ever."""
+        bare = {**document, "spec": {name: value for name, value in spec.items() if name not in ("ingress", "egress")}}
+        try:
+            found = self.readers[who.kind](bare, who, self.here)
+        except Exception:  # noqa: BLE001  why, the refusal says
+            found = {Entry("policies", (who.kind, who.namespace, who.name)): _guessed(spec, who)}
+        deny = (PolicyRule(Action.DENY),)
+        return {
+            entry: replace(policy, types=_directions(spec), ingress=deny, egress=deny, is_stand_in=True)
+            for entry, policy in found.items()
+        }
 
     def _pardon(self, who: Id) -> list[Change]:
         if who not in self._rejected:
@@ -249,33 +280,16 @@ def _listed(who: Id) -> tuple[str, str]:
     return who.kind, f"{who.namespace}/{who.name}" if who.namespace else who.name
 
 
-def _instead(document: Document, who: Id) -> Entries:
-    """What stands for an object that was never good: nothing, but for a policy or profile, which must not fail open.
-
-    Of settings those that can be read count; felixlite/config.py passes over the others with a warning.
-    """
-    if who.kind == "FelixConfiguration" and isinstance(document.get("spec"), Mapping):
-        return {Entry("felix_configurations", who.name): document["spec"]}
-    if who.kind == "Profile":
-        return {Entry("profiles", who.name): closed_profile(who.name, _inherited(document))}
-    if who.kind not in _POLICIES:
-        return {}
-    return {Entry("policies", (who.kind, who.namespace, who.name)): _closed(document, who)}
-
-
-def _inherited(document: Document) -> dict[str, str]:
+def _inherited(spec: Document) -> dict[str, str]:
     """What can be read of the labels that an invalid profile hands down: policies of others select by them."""
-    given = document.get("spec")
-    labels = given.get("labelsToApply") if isinstance(given, Mapping) else None
+    labels = spec.get("labelsToApply")
     if not isinstance(labels, Mapping):
         return {}
     return {key: value for key, value in labels.items() if isinstance(key, str) and isinstance(value, str)}
 
 
-def _closed(document: Document, who: Id) -> Policy:
-    """Denies whatever the policy selects; what of it cannot be read counts as selecting everything."""
-    given = document.get("spec")
-    spec: Document = given if isinstance(given, Mapping) else {}
+def _guessed(spec: Document, who: Id) -> Policy:
+    """Whom and where the policy decides; what of that cannot be read counts as everybody, and first."""
     tier = spec.get("tier")
     return Policy(
         kind=who.kind,
@@ -286,10 +300,6 @@ def _closed(document: Document, who: Id) -> Policy:
         selector=_readable(spec, "selector") or ALL,
         namespace_selector=_readable(spec, "namespaceSelector"),
         service_account_selector=_readable(spec, "serviceAccountSelector"),
-        types=_directions(spec),
-        ingress=(PolicyRule(Action.DENY),),
-        egress=(PolicyRule(Action.DENY),),
-        is_stand_in=True,
     )
 
 

@@ -17,7 +17,7 @@ from felixlite.model.policies import StagedAction
 from felixlite.model.policy import TCP, Backend
 from felixlite.model.resource import Resource, Spec
 from felixlite.model.shape import Fault, Model, rule
-from felixlite.model.words import Cidr, Protocol
+from felixlite.model.words import Protocol, SloppyCidr
 
 Map = dict[str, Any]
 
@@ -42,8 +42,8 @@ class LabelSelector(Model):
 
 
 class IPBlock(Model):
-    cidr: Cidr
-    except_: Annotated[list[Cidr], Field(alias="except")] = Field(default_factory=list)
+    cidr: SloppyCidr
+    except_: Annotated[list[SloppyCidr], Field(alias="except")] = Field(default_factory=list)
 
 
 class PolicyPeer(Model):

@@ -4,7 +4,7 @@ Each function takes what the document says and answers what it means, or raises 
 """
 
 import re
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
 
 from felixlite.addresses import Address, Interface, Prefix
@@ -18,6 +18,7 @@ LONGEST_NAME = 253
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 _TIER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?", re.ASCII)
+_LEADING_ZEROS = re.compile(r"\b0+(?=\d)", re.ASCII)
 _INTERFACE = re.compile(r"[a-zA-Z0-9_.-]{1,15}", re.ASCII)
 _INTERFACE_PATTERN = re.compile(r"[a-zA-Z0-9_.*-]{1,15}", re.ASCII)
 _PORT_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}", re.ASCII)
@@ -54,6 +55,19 @@ def net(given: Any) -> Prefix:
             network = str(error).rpartition(" ")[2]
             raise ValueError(f"has bits set beyond its prefix length; write {network}") from None
         raise ValueError("must be a CIDR such as 10.0.0.0/16 or fd00::/64") from None
+
+
+def sloppy_cidr(given: Any) -> Prefix:
+    """As Kubernetes reads an ipBlock: zeros may lead, and bits beyond the prefix length do not count."""
+    address, _, length = text(given).partition("/")
+    plain = address if ":" in address else _LEADING_ZEROS.sub("", address)
+    try:
+        if "%" in address or not (length.isascii() and length.isdecimal()):
+            raise ValueError
+        found = ip_network((plain, int(length)), strict=False)
+    except ValueError:
+        raise ValueError("must be a CIDR such as 10.0.0.0/16 or fd00::/64") from None
+    return Prefix(found.network_address.packed, found.prefixlen)
 
 
 def host_net(given: Any) -> Prefix:

@@ -37,6 +37,7 @@ _INT_OR_TEXT = WithJsonSchema({"x-kubernetes-int-or-string": True})
 _DURATION_SCHEMA = WithJsonSchema({"type": "string", "format": "duration"})
 
 Cidr = Annotated[Prefix, *_text(scalars.cidr, format="cidr")]
+SloppyCidr = Annotated[Prefix, *_text(scalars.sloppy_cidr, format="cidr")]
 Net = Annotated[Prefix, *_text(scalars.net)]
 HostNet = Annotated[Prefix, *_text(scalars.host_net)]
 Address = Annotated[AnyAddress, *_text(scalars.address)]

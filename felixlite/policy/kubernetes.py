@@ -8,11 +8,11 @@ Reference 14.4.
 """
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_network
 from typing import Any
 
 from felixlite.addresses import Prefix
 from felixlite.errors import Problem, Rejected
+from felixlite.model import scalars
 from felixlite.model.policy import (
     ANYONE,
     TCP,
@@ -144,10 +144,9 @@ class _Reader:
     def prefixes(self, given: list[object], field: str) -> Iterator[Prefix]:
         for value in given:
             try:
-                net = ip_network(str(value), strict=False)  # as Kubernetes reads it: host bits are ignored
-                yield Prefix(net.network_address.packed, net.prefixlen)
+                yield scalars.sloppy_cidr(value)
             except ValueError as error:
-                self.wrong(field, value, f"must be a CIDR: {error}")
+                self.wrong(field, value, str(error))
 
     def pods(self, selector: Document, field: str) -> Selector:
         """A podSelector: nothing but pods, not even when it is empty."""

@@ -1,7 +1,7 @@
 from typing import Any
 
 from felixlite.addresses import Prefix
-from felixlite.intake import READERS, Intake, policies_read_by, snapshot_kinds
+from felixlite.intake import READERS, Entry, Intake, policies_read_by, snapshot_kinds
 from felixlite.model.inside import Mode, Pool
 from felixlite.model.policy import ALLOW_ALL, Action, Direction
 from felixlite.policy import kubernetes
@@ -152,6 +152,44 @@ def test_a_policy_of_kubernetes_is_read_by_who_knows_it_and_denies_if_it_is_brok
         snapshot = after(Intake("n1", readers).changes(which, kubernetes_policy(**broken)))
         assert [rule.action for rule in snapshot.policies[key].ingress] == [Action.DENY]
         assert snapshot.rejected
+
+
+def test_a_broken_policy_of_kubernetes_closes_the_pods_and_directions_that_it_names() -> None:
+    readers = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}
+    bad = {"ingress": [{"from": [{"ipBlock": {"cidr": "x"}}]}]}
+    broken = kubernetes_policy(podSelector={"matchLabels": {"a": "b"}}, policyTypes=["Ingress"], **bad)
+    snapshot = after(Intake("n1", readers).changes((kubernetes.KIND, "np", "default"), broken))
+    found = snapshot.policies[kubernetes.KIND, "default", "np"]
+    assert found.selector.matches({"a": "b", "projectcalico.org/orchestrator": "k8s"})
+    assert not found.selector.matches({"a": "c", "projectcalico.org/orchestrator": "k8s"})
+    assert found.types == {Direction.INGRESS}
+    assert [rule.action for rule in found.ingress] == [Action.DENY]
+
+
+def test_an_ip_block_is_read_as_kubernetes_reads_it() -> None:
+    readers = {**READERS, kubernetes.KIND: policies_read_by(kubernetes.policy)}
+    block = {"cidr": "010.244.0.1/16", "except": ["10.244.1.255/24", "fd00::1/64"]}
+    document = kubernetes_policy(ingress=[{"from": [{"ipBlock": block}]}])
+    snapshot = after(Intake("n1", readers).changes((kubernetes.KIND, "np", "default"), document))
+    (rule,) = snapshot.policies[kubernetes.KIND, "default", "np"].ingress
+    assert not snapshot.rejected
+    assert [str(net) for net in rule.source.nets] == ["10.244.0.0/16"]
+    assert [str(net) for net in rule.source.not_nets] == ["10.244.1.0/24", "fd00::/64"]
+
+
+def test_an_object_on_which_a_reader_stumbles_is_refused_and_a_policy_closed() -> None:
+    def stumbles(*_: object) -> dict[Entry, Any]:
+        raise ZeroDivisionError("by zero")
+
+    intake = Intake("n1", {**READERS, "IPPool": stumbles, "NetworkPolicy": stumbles})
+    snapshot = after(
+        intake.changes(POOL, pool(cidr="10.0.0.0/16")), intake.changes(POLICY, policy(selector="a == 'b'"))
+    )
+    assert "ZeroDivisionError: by zero" in snapshot.rejected["IPPool", "p"]
+    assert not snapshot.pools
+    found = snapshot.policies["NetworkPolicy", "default", "np"]
+    assert str(found.selector) == "a == 'b'"
+    assert [rule.action for rule in found.egress] == [Action.DENY]
 
 
 def test_a_staged_policy_is_not_watched() -> None:
