@@ -18,6 +18,7 @@ LONGEST_NAME = 253
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 _TIER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?", re.ASCII)
+_SLOPPY_CIDR = re.compile(r"([0-9a-fA-F:.]+)/(\d{1,3})", re.ASCII)
 _LEADING_ZEROS = re.compile(r"\b0+(?=\d)", re.ASCII)
 _INTERFACE = re.compile(r"[a-zA-Z0-9_.-]{1,15}", re.ASCII)
 _INTERFACE_PATTERN = re.compile(r"[a-zA-Z0-9_.*-]{1,15}", re.ASCII)
@@ -59,11 +60,10 @@ def net(given: Any) -> Prefix:
 
 def sloppy_cidr(given: Any) -> Prefix:
     """As Kubernetes reads an ipBlock: zeros may lead, and bits beyond the prefix length do not count."""
-    address, _, length = text(given).partition("/")
+    spelled = _SLOPPY_CIDR.fullmatch(text(given))
+    address, length = spelled.groups() if spelled else ("", "0")
     plain = address if ":" in address else _LEADING_ZEROS.sub("", address)
     try:
-        if "%" in address or not (length.isascii() and length.isdecimal()):
-            raise ValueError
         found = ip_network((plain, int(length)), strict=False)
     except ValueError:
         raise ValueError("must be a CIDR such as 10.0.0.0/16 or fd00::/64") from None
