@@ -12,8 +12,9 @@ import pytest
 
 from felixlite.model.inside import Workload
 from felixlite.model.policy import Action, NetworkSet
-from felixlite.policy.evaluate import Packet, World, verdict_in
+from felixlite.policy.evaluate import Packet, World
 from felixlite.policy.inputs import Inputs
+from felixlite.policy.passage import verdict_in
 from tests.support.randompolicy import of_kubernetes, packets, pods, world
 
 PODS = pods()
