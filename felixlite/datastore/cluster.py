@@ -9,6 +9,7 @@ sent; otherwise it may have happened, and the caller gets Unreachable and reads 
 """
 
 import os
+import re
 import socket
 import ssl
 import threading
@@ -39,6 +40,7 @@ _CHANNEL = {
     "grpc.use_local_subchannel_pool": 1,  # one store's dead connection is no other's
 }
 _NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failure")
+_STATUS = re.compile(r"http2 header with status: (\d+)")
 _NOT_ETCD = ("Received http2 header with status", "http1.x server", "unknown service etcdserverpb")
 _LOGIN_REFUSED = ("authentication failed", "user name not found", "password")
 _TOKEN_REFUSED = ("invalid auth token", "revision of auth store is old")
@@ -230,7 +232,16 @@ def _is_down(error: grpc.RpcError) -> bool:
 
 def _is_never_sent(error: grpc.RpcError) -> bool:
     is_unavailable = error.code() is grpc.StatusCode.UNAVAILABLE
-    return _is_no_etcd(error) or (is_unavailable and any(words in _sentence(error) for words in _NEVER_SENT))
+    if _is_no_etcd(error):
+        return not _was_passed_on(_sentence(error))
+    return is_unavailable and any(words in _sentence(error) for words in _NEVER_SENT)
+
+
+def _was_passed_on(said: str) -> bool:
+    """Whether an etcd behind what answered may have got the request. Who refuses one (4xx) has not passed it on, but for
+    those who waited for the answer (408, 499); a proxy's 502, 503 and 504 say nothing about what etcd has done."""
+    status = _STATUS.search(said)
+    return status is not None and (not 300 <= int(status[1]) < 500 or status[1] in ("408", "499"))
 
 
 def _is_no_etcd(error: grpc.RpcError) -> bool:
