@@ -60,10 +60,12 @@ class Picture:
         self.expected = expected or Expected(lambda _changes: None)
         self.ours = frozenset(ours)
         self.links: dict[int, seen.SeenLink] = {}
+        self.born: dict[int, Put] = {}  # the only word so far of links that came switched off
 
     def start(self, links: Collection[seen.SeenLink], addresses: Collection[seen.SeenAddress]) -> list[Change]:
         """Everything anew."""
         self.links = {link.state.index: link for link in links}
+        self.born = {}
         told = {link.state.name: self._told(link) for link in links}
         held = {
             (self.links[a.link].state.name, str(a.address)): a.subnet
@@ -97,7 +99,10 @@ class Picture:
         if before == link:
             return
         self.links[index] = link
-        if before is not None:
+        birth = self.born.pop(index, None)
+        if birth and before and _is_only_switched_on(before, link):  # nobody touched anything
+            news.changes = [change for change in news.changes if change is not birth]
+        elif before is not None:
             if self.adopts(name) and replace(before.state, up=link.state.up) == link.state:
                 return  # the carrier of a pod's end: nothing is decided by it
             if _settings(before) != _settings(link) and (name in self.ours or self.adopts(before.state.name)):
@@ -105,11 +110,14 @@ class Picture:
             if before.state.name != name:
                 news.changes.append(Gone("links", before.state.name))
         told = Put("links", name, self._told(link))
+        if before is None and not link.state.on:
+            self.born[index] = told
         if not self.expected.keeps(name, index, told):
             news.changes.append(told)
 
     def _link_gone(self, link: seen.SeenLink, news: News) -> None:
         before = self.links.pop(link.state.index, None)
+        self.born.pop(link.state.index, None)
         if before is None:
             return
         name = before.state.name
@@ -154,6 +162,10 @@ class Picture:
         table = int.from_bytes(found[15], "little") if 15 in found else table
         metric = int.from_bytes(found.get(6, b""), "little")
         return self.owns(RouteKey(prefix, table, metric)) or (family == 10 and self.owns(RouteKey(prefix, table)))
+
+
+def _is_only_switched_on(before: seen.SeenLink, link: seen.SeenLink) -> bool:
+    return link.state.on and replace(before, state=replace(before.state, on=True, up=link.state.up)) == link
 
 
 def _settings(link: seen.SeenLink) -> tuple[object, ...]:

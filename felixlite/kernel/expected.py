@@ -19,7 +19,9 @@ class Expected:
         self._put = put
         self._lock = threading.Lock()
         self._names: set[str] = set()
-        self._kept: dict[str, tuple[int, Put | Gone]] = {}  # with the link's index
+        self._kept: dict[
+            str, tuple[int, Put | Gone, bool]
+        ] = {}  # with the link's index, and whether it is the first of it
         self._made: dict[str, LinkState] = {}
 
     @contextmanager
@@ -33,7 +35,7 @@ class Expected:
             with self._lock:
                 self._names.discard(name)
                 made, kept = self._made.pop(name, None), self._kept.pop(name, None)
-                if kept and not _is_about_an_older_one(*kept, made):
+                if kept and not _is_outdated(*kept, made):
                     self._put([kept[1]])
 
     def made(self, link: LinkState) -> None:
@@ -49,10 +51,16 @@ class Expected:
         with self._lock:
             if name not in self._names:
                 return False
-            self._kept[name] = index, news
+            before = self._kept.get(name)
+            self._kept[name] = index, news, before is None or before[0] != index
             return True
 
 
-def _is_about_an_older_one(index: int, news: Put | Gone, made: LinkState | None) -> bool:
-    """The link that had the name before is gone, and its successor is known already."""
-    return isinstance(news, Gone) and made is not None and made.index != index
+def _is_outdated(index: int, news: Put | Gone, is_first: bool, made: LinkState | None) -> bool:
+    """The link that had the name before is gone, and its successor is known already. Or it is the first word of the link, and
+    its maker has switched it on since: the kernel's next word."""
+    if made is None:
+        return False
+    if isinstance(news, Gone):
+        return made.index != index
+    return is_first and made.index == index and made.on and not news.value.on

@@ -8,6 +8,7 @@ A Ruleset talks to the network namespace in which it is made.
 """
 
 import ctypes
+import threading
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ctypes import c_bool, c_char_p, c_int, c_uint, c_void_p
@@ -33,9 +34,13 @@ _DISPATCHES = (rows.FROM_WORKLOADS, rows.TO_WORKLOADS)
 _DISPATCH = "type ifname : verdict;"
 _STATELESS, _NUMERIC_PROTOCOL = 1 << 2, 1 << 7  # NFT_CTX_OUTPUT_*, nftables/libnftables.h
 
+# All contexts share one list of the machine's interfaces, which is freed with any of them (src/iface.c): used by two
+# threads at once it ends the process.  The garbage collector may come by, so whoever is in there may enter again.
+_ALONE = threading.RLock()
+
 
 class Ruleset:
-    """A libnftables context: text in, text out. Use it from one thread."""
+    """A libnftables context: text in, text out. Use it from one thread; others wait for each other."""
 
     def __init__(self, *, counters: bool = False, check_only: bool = False) -> None:
         self._library = library = ctypes.CDLL("libnftables.so.1")
@@ -52,7 +57,7 @@ class Ruleset:
         library.nft_run_cmd_from_buffer.restype = c_int
         self._context = library.nft_ctx_new(0)
         # two sockets and megabytes of what was listed: they go with the last who holds this, at the latest
-        self.close = weakref.finalize(self, library.nft_ctx_free, self._context)
+        self.close = weakref.finalize(self, _freed, library, self._context)
         self.close.atexit = False
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
@@ -65,12 +70,18 @@ class Ruleset:
             return self._run(text)
 
     def _run(self, text: str) -> str:
-        failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
+        with _ALONE:
+            failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
         output = self._library.nft_ctx_get_output_buffer(self._context) or b""
         errors = self._library.nft_ctx_get_error_buffer(self._context) or b""
         if failed:
             raise Refused(errors.decode(errors="replace").strip() or "libnftables refused without a word")
         return str(output.decode())
+
+
+def _freed(library: ctypes.CDLL, context: int) -> None:
+    with _ALONE:
+        library.nft_ctx_free(context)
 
 
 def read_counts(family: int) -> Counts:

@@ -299,3 +299,27 @@ def test_of_a_link_that_is_being_made_the_last_word_is_told_when_its_maker_is_do
         assert listener.news()[0] == []
     told, _ = listener.news()
     assert {(type(c), c.key) for c in told} == {(Put, "w0"), (Gone, "w1")}
+
+
+@pytest.mark.parametrize("later", [(), ("off", "on")], ids=["only that", "and off and on again"])
+def test_a_link_that_is_made_and_switched_on_in_one_burst_is_one_word(net, listener, later):
+    burst_is_over = threading.Event()
+    listener.events.give_way = burst_is_over.wait
+    net.ip("link add p0 type veth peer name p1")
+    for state in ("on", *later):
+        net.ip(f"link set p0 {'up' if state == 'on' else 'down'}")
+    burst_is_over.set()
+    changes, touched = listener.news()
+    told = [change.value for change in changes if isinstance(change, Put) and change.key == "p0"]
+    assert [link.on for link in told] == [True, *(state == "on" for state in later)]
+    assert links_that_came_up({"p0": told[0]}, changes) == ({"p0"} if later else set())
+    assert ("links" in touched) == bool(later)
+
+
+def test_a_link_that_is_switched_on_some_time_after_it_was_made_is_news_but_nobody_touched_it(net, listener):
+    net.ip("link add p0 type veth peer name p1")
+    assert [change.value.on for change in listener.news()[0] if change.key == "p0"] == [False]
+    net.ip("link set p0 up")
+    changes, touched = listener.news()
+    assert [change.value.on for change in changes if change.key == "p0"] == [True]
+    assert touched == []
