@@ -297,13 +297,25 @@ def foreign_chains(machine: Machine) -> Iterator[Finding]:
 
 
 def ipvs(machine: Machine) -> Iterator[Finding]:
-    """In that mode a service's address is the node's own, and the pod behind it is chosen after policy was asked."""
-    if (machine.root / "sys/class/net/kube-ipvs0").exists():
+    """In that mode policy is asked behind IPVS; without connection tracking there, the answers are strangers."""
+    if not (machine.root / "sys/class/net/kube-ipvs0").exists():
+        return
+    tracking = machine.read("proc/sys/net/ipv4/vs/conntrack")
+    if tracking == "1":
+        yield Finding("kube-proxy", OK, "in ipvs mode, with connection tracking")
+    elif not tracking:
+        yield Finding(
+            "kube-proxy",
+            WARN,
+            "there is a link kube-ipvs0, and no IPVS in the kernel: left over from ipvs mode?",
+            "kube-proxy --cleanup, or ip link delete kube-ipvs0, if kube-proxy is in another mode now",
+        )
+    else:
         yield Finding(
             "kube-proxy",
             BAD,
-            "in ipvs mode: what pods send to services meets policy as sent to the node, not to the pods behind",
-            "give kube-proxy --proxy-mode=nftables, or iptables",
+            "in ipvs mode without connection tracking: what answers a pod in the name of a service is dropped",
+            "sysctl net.ipv4.vs.conntrack=1, as kube-proxy does when it starts",
         )
 
 

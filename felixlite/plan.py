@@ -28,7 +28,7 @@ from felixlite.model.effective import bgp_configuration
 from felixlite.model.inside import BgpConfiguration, BgpPeer, Node, Pool, Workload
 from felixlite.policy import fastpath
 from felixlite.policy import settings as policy_settings
-from felixlite.policy.inputs import Inputs
+from felixlite.policy.inputs import KUBE_IPVS, Inputs, behind_ipvs
 from felixlite.policy.plan import Planner as PolicyPlanner
 from felixlite.policy.plan import PolicyPlan
 from felixlite.policy.rows import Tunnel as PolicyTunnel
@@ -103,6 +103,7 @@ class NodePlanner:
         self.told_on = Remembered(_learned_of_pools)
         self.policy = PolicyPlanner()
         self.policy_settings = Remembered(_policy_settings)
+        self.behind_ipvs = Settled(behind_ipvs)
         self.fast_path = Settled(fastpath.fast_path)
         self.by_block_less = Remembered(ipip.less)
         self.by_bgp_less = Remembered(ipip.less)
@@ -170,11 +171,12 @@ class NodePlanner:
     def _policy(self, s: Snapshot, ground: Ground, settings: Settings) -> PolicyPlan:
         ends = [(tunnel, devices.tunnel_address(ground.here, tunnel)) for tunnel in sorted(self.progress.open)]
         tunnels = tuple(PolicyTunnel(devices.LINK[tunnel], address) for tunnel, address in ends if address)
-        return self.policy(Inputs.of(s, self.policy_settings(settings), tunnels))
+        ipvs = self.behind_ipvs(KUBE_IPVS in s.links, s.link_addresses)
+        return self.policy(Inputs.of(s, self.policy_settings(settings), tunnels, ipvs=ipvs))
 
     def _fast_path(self, s: Snapshot, ground: Ground, settings: Settings) -> Mapping[Any, Any]:
         """Pods' interfaces, and those by which their packets come from other machines."""
-        if not self._wants_fast_path(settings) or self.given.fast_path_fault():
+        if not self._wants_fast_path(settings) or self._fast_path_fault(s):
             return NO_FAST_PATH
         pods = (workload.interface for workload in s.local_workloads.values())
         tunnels = (devices.LINK[tunnel] for tunnel in self.progress.open)
@@ -182,6 +184,12 @@ class NodePlanner:
 
     def _wants_fast_path(self, settings: Settings) -> bool:
         return bool(settings["nftablesFlowTableOffload"] == "All")
+
+    def _fast_path_fault(self, s: Snapshot) -> str:
+        """The answers of services go through IPVS, which is in a hook: past it they would have another source."""
+        if KUBE_IPVS in s.links:
+            return f"kube-proxy is in ipvs mode (there is a link {KUBE_IPVS})"
+        return self.given.fast_path_fault()
 
     def _tunnels(self, s: Snapshot, ground: Ground, mtus: Mtus, settings: Settings) -> dict[str, Slices]:
         opened, here, carrier = self.progress.open, ground.here, self.given.carrier
@@ -252,7 +260,7 @@ class NodePlanner:
     ) -> tuple[str, ...]:
         patience = settings["waitForAccepts"]
         waiting = switch.notes(self.progress, now, ground.here, s.nodes, s.pools, patience)
-        fault = self.given.fast_path_fault() if self._wants_fast_path(settings) else ""
+        fault = self._fast_path_fault(s) if self._wants_fast_path(settings) else ""
         slow = (f"nftablesFlowTableOffload is All, and every packet goes through the filters still: {fault}",)
         return (*settings.warnings, *policy, *(slow if fault else ()), *waiting, *why.gaps(s.blocks, s.learned, ground))
 

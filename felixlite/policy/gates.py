@@ -5,6 +5,7 @@ source address is kept everywhere inside.  What a node itself sends into a tunne
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from felixlite.addresses import Prefix
@@ -27,6 +28,28 @@ def dispatch(workloads: Mapping[WorkloadKey, Workload], family: int) -> Iterator
         yield key, rows.Dispatch(direction, pairs)
 
 
+def senders(inputs: Inputs, family: int) -> dict[Key, Row]:
+    """Whose packets to services are judged behind IPVS, by whom. A pod that may spoof is not known by its address."""
+    if inputs.ipvs is None:
+        return {}
+    known = {
+        net: workload
+        for workload in inputs.local_workloads.values()
+        for net in workload.addresses
+        if workload.interface and net.family == family and not may_spoof(workload, inputs)
+    }
+    chains = frozenset(
+        (net.first_text, rows.endpoint_key(Direction.EGRESS, w.interface).name) for net, w in known.items()
+    )
+    macs = frozenset((workload.mac.lower(), net) for net, workload in known.items() if workload.mac)
+    return {
+        rows.FROM_SENDERS: rows.Dispatch(Direction.EGRESS, chains),
+        Key("set", rows.SENDERS): rows.IpSet("ip", frozenset(known)),
+        Key("set", rows.OWN_MACS): rows.IpSet("mac,ip", macs),
+        Key("set", rows.SERVICES): rows.IpSet("ip", frozenset(net for net in inputs.ipvs if net.family == family)),
+    }
+
+
 def own(inputs: Inputs, family: int) -> dict[Key, Row]:
     """What may leave each workload: its addresses."""
     addresses = frozenset(
@@ -44,7 +67,8 @@ def may_spoof(workload: Workload, inputs: Inputs) -> bool:
 
 def read_by_gates(inputs: Inputs) -> tuple[Any, ...]:
     spoofers = tuple(w.interface for w in inputs.local_workloads.values() if w.may_spoof)
-    return (inputs.pools, inputs.nodes, inputs.settings, inputs.tunnels, inputs.service_nets, spoofers)
+    behind_ipvs = () if inputs.ipvs is None else (inputs.ipvs, inputs.local_workloads)
+    return (inputs.pools, inputs.nodes, inputs.settings, inputs.tunnels, inputs.service_nets, spoofers, *behind_ipvs)
 
 
 def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
@@ -52,7 +76,9 @@ def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
     settings = inputs.settings
     wants_ipip, wants_vxlan = guarded(inputs)
     spoofers = {w.interface for w in inputs.local_workloads.values() if may_spoof(w, inputs)}
-    body = rows.Gates(
+    without_mac = tuple(sorted(w.interface for w in inputs.local_workloads.values() if w.interface and not w.mac))
+    shape = rows.Gates if inputs.ipvs is None else partial(rows.ServiceGates, without_mac=without_mac)
+    body = shape(
         interfaces=settings.interfaces,
         spoofers=tuple(sorted(spoofers)),
         ipip=wants_ipip and family == 4,
@@ -85,6 +111,7 @@ def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
         Key("set", rows.ALL_HOSTS): rows.IpSet("net", frozenset(disjoint(hosts(inputs, family)))),
         Key("set", rows.MASQUERADED): rows.IpSet("net", frozenset(disjoint(masqueraded))),
         Key("set", rows.INSIDE): rows.IpSet("net", frozenset(disjoint(inside))),
+        **senders(inputs, family),
     }
 
 

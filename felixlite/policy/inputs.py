@@ -1,6 +1,6 @@
 """What the policy planner and the evaluator read, as one value, and how two of them differ. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ class Inputs:
     settings: PolicySettings = field(default_factory=PolicySettings)
     tunnels: tuple[Tunnel, ...] = ()  # (link, this node's address on it)
     service_nets: tuple[Prefix, ...] = ()  # of BGPConfiguration, for the service loop prevention
+    ipvs: frozenset[Prefix] | None = None  # the addresses of services that IPVS stands for; None: kube-proxy uses none
 
     @classmethod
     def of(
@@ -40,6 +41,7 @@ class Inputs:
         settings: PolicySettings,
         tunnels: tuple[Tunnel, ...] = (),
         service_nets: tuple[Prefix, ...] = (),
+        ipvs: frozenset[Prefix] | None = None,
     ) -> "Inputs":
         return cls(
             snapshot.local_workloads,
@@ -54,10 +56,24 @@ class Inputs:
             settings,
             tunnels,
             service_nets or _service_nets(snapshot),
+            ipvs,
         )
 
 
 NOWHERE = Inputs()
+KUBE_IPVS = "kube-ipvs0"  # the link on which kube-proxy puts the addresses of services in ipvs mode
+
+
+def behind_ipvs(there: bool, link_addresses: Iterable[tuple[str, str]]) -> frozenset[Prefix] | None:
+    """The addresses on KUBE_IPVS, where there is such a link. What is an address of the node besides stays one:
+    whoever sends there is talking to the node."""
+    if not there:
+        return None
+    services: set[str] = set()
+    nodes: set[str] = set()
+    for link, text in link_addresses:
+        (services if link == KUBE_IPVS else nodes).add(text.partition("/")[0])
+    return frozenset(map(Prefix.parse, services - nodes))
 
 
 def _service_nets(snapshot: Snapshot) -> tuple[Prefix, ...]:

@@ -26,6 +26,7 @@ _TYPES: Mapping[SetKind, str] = {
     "net": "hash:net",
     "ip,port": "hash:ip,port",
     "iface,ip": "hash:net,iface",
+    "mac,ip": "hash:ip,mac",
 }
 _KINDS: Mapping[str, SetKind] = {name: kind for kind, name in _TYPES.items()}
 
@@ -63,8 +64,8 @@ def member_text(member: Member) -> str:
     if isinstance(member, Prefix):
         return host_or_net(member)
     if len(member) == 2:
-        interface, own = member
-        return f"{own.first_text},{interface}"
+        owner, own = member
+        return f"{own.first_text},{owner}"
     host, protocol, port = member
     return f"{host.first_text},{protocol}:{port}"
 
@@ -148,14 +149,16 @@ def read(family: int) -> dict[Key, IpSet]:
             kinds[words[1]] = _KINDS.get(words[2], "ip")
             members[words[1]] = set()
         elif words[0] == "add":
-            members[words[1]].add(_member(words[2]))
+            members[words[1]].add(_member(kinds[words[1]], words[2]))
     return {Key("set", name.removeprefix(prefix)): IpSet(kinds[name], frozenset(members[name])) for name in kinds}
 
 
-def _member(text: str) -> Member:
+def _member(kind: SetKind, text: str) -> Member:
     address, comma, rest = text.partition(",")
     if not comma:
         return Prefix.parse(address)
+    if kind == "mac,ip":  # ipset shows it in capitals
+        return rest.lower(), Prefix.parse(address)
     protocol, colon, port = rest.partition(":")
     if colon and protocol in _PROTOCOLS:
         return Prefix.host(ip_address(address)), _PROTOCOLS[protocol], int(port)

@@ -12,10 +12,10 @@ from typing import Literal
 from felixlite.policy import ipset, rows, xtables
 from felixlite.policy.apart import Busy, Refused, groups, halved, silenced, speak_alike
 from felixlite.policy.counting import Counts
-from felixlite.policy.iptables_listing import Hook, Saved, counts, hooks, saved
+from felixlite.policy.iptables_listing import BEHIND_IPVS, Hook, Saved, counts, hooks, saved
 from felixlite.policy.iptables_text import HOOK, Chains, Spelling, restore_text
 from felixlite.policy.plan import table_name
-from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Row
+from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Row, ServiceGates
 
 Flavour = Literal["legacy", "nft"]
 
@@ -29,6 +29,10 @@ def _program(family: int, flavour: Flavour) -> str:
     return f"{'iptables' if family == 4 else 'ip6tables'}-{flavour}"
 
 
+def _unhooking(hook: Hook) -> tuple[str, str]:
+    return hook.table, f'-D {hook.chain} -m comment --comment "{HOOK}" -j {hook.target}'
+
+
 class IptablesTable:
     guard = True
 
@@ -39,6 +43,7 @@ class IptablesTable:
         self.program = _program(family, flavour)
         self.spelling = Spelling(family)
         self.insert = True
+        self.behind_ipvs = False
         self.sets: dict[Key, IpSet] = {}
         self.known = Saved({}, {})
         self.sizes: xtables.Sizes = {}
@@ -119,21 +124,30 @@ class IptablesTable:
         lines = list(self._hook_lines(wanted)) if self.flavour == "nft" else []
         if self.flavour == "legacy" and wanted:
             self._place(wanted)
+        unhooked = self._unneeded(items)
+        lines += [_unhooking(hook) for hook in unhooked]
         self._restore(restore_text(chains, gone, lines))
         self.known = Saved(
             {**self.known.rows, **items},
             {**self.known.chains, **{key: tuple(found) for key, found in by_key.items()}},
             tuple(hook for hook in self.known.misplaced if hook not in wanted),
-            tuple({*self.known.hooked, *wanted}),
+            tuple({*self.known.hooked, *wanted}.difference(unhooked)),
         )
 
     def _hooks_of(self, items: Iterable[Key]) -> list[Hook]:
         """The jumps that have to be placed with these rows."""
         keys = set(items)
         found = [
-            hook for hook in hooks(insert=self.insert) if (rows.NAT if hook.table == "nat" else rows.GATES) in keys
+            hook
+            for hook in hooks(insert=self.insert, behind_ipvs=self.behind_ipvs)
+            if (rows.NAT if hook.table == "nat" else rows.GATES) in keys
         ]
         return [hook for hook in found if hook in self.known.misplaced or hook not in self.known.hooked]
+
+    def _unneeded(self, items: Collection[Key]) -> list[Hook]:
+        """The jump of ipvs mode, when gates are written that lead nowhere from there."""
+        leaving = rows.GATES in items and not self.behind_ipvs
+        return [hook for hook in self.known.hooked if leaving and hook == BEHIND_IPVS]
 
     def _place(self, wanted: Iterable[Hook]) -> None:
         """By python-iptables, which reads and writes the whole table: before ours are in it, where they are not yet.
@@ -159,6 +173,7 @@ class IptablesTable:
         if isinstance(gates, Chained) and isinstance(gates.body, Gates):
             self.spelling = Spelling(self.family, gates.body.mark_mask)
             self.insert = gates.body.insert
+            self.behind_ipvs = isinstance(gates.body, ServiceGates)
 
     def _write_apart(self, items: Mapping[Key, Row]) -> Mapping[Key, Exception]:
         """Read again what is there, then write in groups, halving those that are refused."""
@@ -194,7 +209,7 @@ class IptablesTable:
         places = [where for key in keys for where in self.known.chains[key]]
         gone = {key for key in keys if key in (rows.GATES, rows.NAT)}
         unhooked = [hook for hook in self.known.hooked if (rows.NAT if hook.table == "nat" else rows.GATES) in gone]
-        lines = [(h.table, f'-D {h.chain} -m comment --comment "{HOOK}" -j {h.target}') for h in unhooked]
+        lines = list(map(_unhooking, unhooked))
         self._restore(restore_text({}, places, lines))
         removed = set(keys)
         self.known = Saved(

@@ -19,14 +19,18 @@ class Hook(NamedTuple):
     first: bool  # of the chain, or else the last
 
 
-def hooks(*, insert: bool) -> tuple[Hook, ...]:
+def hooks(*, insert: bool, behind_ipvs: bool) -> tuple[Hook, ...]:
     return (
         Hook("raw", "PREROUTING", "fl-PREROUTING", insert),
         Hook("filter", "INPUT", "fl-INPUT", insert),
         Hook("filter", "FORWARD", "fl-FORWARD", insert),
         Hook("filter", "FORWARD", "fl-accept", False),
         Hook("nat", "POSTROUTING", "fl-POSTROUTING", insert),
+        *([BEHIND_IPVS] if behind_ipvs else []),
     )
+
+
+BEHIND_IPVS = Hook("filter", "OUTPUT", "fl-OUTPUT", True)  # in whatever mode: who comes before us there is not judged
 
 
 GATE_CHAINS = frozenset(
@@ -44,6 +48,8 @@ GATE_CHAINS = frozenset(
             "allow",
             "pass",
             "deny",
+            "OUTPUT",
+            "from-pod-to-service",
         ),
     )
 )
@@ -59,7 +65,7 @@ class Saved:
 
 _RULE = re.compile(r"-A (\S+) (.*)")
 _COMMENT = re.compile(rf'--comment "?fl{RENDERING}:([^:" ]+):(\d+)(\.?)"?(?: |$)')
-_DISPATCHED = re.compile(r"-[io] (\S+) .*-g fl-([ft]w-\S+)")
+_DISPATCHED = re.compile(r"-[ios] (\S+?)(?:/32|/128)? .*-g fl-([ft]w-\S+)")
 _TARGET = re.compile(r"-[jg] (fl-\S+)")
 
 
@@ -71,6 +77,8 @@ def chain_key(chain: str) -> Key | None:
         return rows.NAT
     if name == "from-workload" or name.startswith("fd-"):
         return rows.FROM_WORKLOADS
+    if name == rows.FROM_SENDERS.name:
+        return rows.FROM_SENDERS
     if name == "to-workload" or name.startswith("td-"):
         return rows.TO_WORKLOADS
     if name.startswith(("fw-", "tw-")):
@@ -95,14 +103,16 @@ def saved(text: str, *, insert: bool) -> Saved:
         key = chain_key(where[1]) if where[1].startswith(PREFIX) else None
         if key:
             names.setdefault(key, []).append(where)
-    wanted = hooks(insert=insert)
+    wanted = hooks(insert=insert, behind_ipvs=("filter", BEHIND_IPVS.target) in rules)
     misplaced = tuple(hook for hook in wanted if not _stands(hook, rules))
     found_rows = {key: _row(key, [rules[where] for where in places]) for key, places in names.items()}
     for hook in misplaced:  # whoever is written again is hooked again
         owner = rows.NAT if hook.table == "nat" else rows.GATES
         if owner in found_rows:
             found_rows[owner] = Chained("not hooked in")
-    return Saved(found_rows, {k: tuple(v) for k, v in names.items()}, misplaced, tuple(_present(wanted, rules)))
+    return Saved(
+        found_rows, {k: tuple(v) for k, v in names.items()}, misplaced, tuple(_present({*wanted, BEHIND_IPVS}, rules))
+    )
 
 
 _COUNTED = re.compile(r"\[(\d+):(\d+)\] -A fl-(\S+) (.*)")
@@ -140,7 +150,7 @@ def _row(key: Key, chains: list[list[str]]) -> Row:
     digest = _digest(chains)
     if key.kind != "dispatch":
         return Chained(digest)
-    direction = Direction.EGRESS if key == rows.FROM_WORKLOADS else Direction.INGRESS
+    direction = Direction.INGRESS if key == rows.TO_WORKLOADS else Direction.EGRESS
     pairs = frozenset((m[1], m[2]) for rules in chains for rule in rules if (m := _DISPATCHED.search(rule)))
     whole = digest == rows.digest(sorted(pairs))
     return Dispatch(direction, pairs if whole else frozenset({("?", "?")}))

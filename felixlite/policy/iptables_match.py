@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from felixlite.model.policy import ICMPV6, Icmp, PortRange
 from felixlite.policy.members import disjoint
-from felixlite.policy.nftables_text import merged
+from felixlite.policy.nftables_match import merged
 from felixlite.policy.rows import Match, Side
 
 _MULTIPORT = 15  # slots of -m multiport; a range takes two

@@ -27,6 +27,7 @@ from felixlite.policy.rows import (
     Nat,
     PolicyChain,
     Row,
+    ServiceGates,
 )
 
 RENDERING = "2"  # raise when the text of any row changes; it is part of the comments
@@ -128,6 +129,7 @@ class Spelling:
             ("filter", "fl-accept"): [accept],
             ("filter", "fl-INPUT"): [
                 *_tunnel_guard(gates, self.family),
+                *(_to_a_service(self.family) if isinstance(gates, ServiceGates) else []),
                 *(f"-i {name} -g fl-to-host" for name in names),
             ],
             ("filter", "fl-to-host"): [*_discovery(self.family), "-j fl-from-pods", *_TO_HOST[gates.to_host]],
@@ -136,6 +138,32 @@ class Spelling:
             ("filter", "fl-allow"): [sets(marks.accepted)],
             ("filter", "fl-pass"): [sets(marks.passed)],
             ("filter", "fl-deny"): [f"-j {gates.deny.upper()}"],
+            **(self._behind_ipvs(gates, names, everything) if isinstance(gates, ServiceGates) else {}),
+        }
+
+    def _behind_ipvs(self, gates: Gates, names: list[str], everything: int) -> Chains:
+        """What IPVS sends on: the only packets in OUTPUT whose source is not an address of this node.
+
+        In INPUT there is no place behind IPVS. Where pods may not talk to the node, what it answers them in the name of
+        a service is dropped here: IPVS left the packet alone, or gave it to a process of the node.
+        """
+        senders, services = (set_name(name, self.family) for name in (rows.SENDERS, rows.SERVICES))
+        answered = f"-m set --match-set {services} src -m conntrack --ctdir REPLY -j DROP"
+        known, *invalid = _known_flows(gates)
+        return {
+            ("filter", "fl-OUTPUT"): [
+                *(f"-o {name} {answered}" for name in names if gates.to_host == "Drop"),
+                "-m addrtype --src-type LOCAL -j RETURN",
+                *(rule.replace("-j ACCEPT", "-j RETURN") for rule in (*_discovery(self.family), known)),
+                *invalid,
+                clears(everything),
+                f"-m set --match-set {senders} src -j fl-from-pod-to-service",
+                *(f"-o {name} -j fl-to-workload" for name in names),
+            ],
+            ("filter", "fl-from-pod-to-service"): [
+                *_pod_guard(gates),
+                f"-g {PREFIX}{rows.FROM_SENDERS.name}",
+            ],
         }
 
 
@@ -174,6 +202,9 @@ def _own_source(gates: Gates, family: int) -> Iterator[str]:
     yield f"-m set ! --match-set {set_name(rows.OWN_ADDRESSES, family)} src,src -j DROP"
     if gates.reverse_path:
         yield "-m rpfilter --validmark --invert -j DROP"
+    if isinstance(gates, ServiceGates):
+        yield from (f"-i {name} -j RETURN" for name in gates.without_mac)
+        yield f"-m set ! --match-set {set_name(rows.OWN_MACS, family)} src,src -j DROP"
 
 
 def _tunnel_guard(gates: Gates, family: int) -> Iterator[str]:
@@ -184,6 +215,12 @@ def _tunnel_guard(gates: Gates, family: int) -> Iterator[str]:
     if gates.vxlan:
         yield f"-p 17 -m udp --dport {gates.vxlan_port} {known}"
         yield f"-p 17 -m udp --dport {gates.vxlan_port} -m addrtype --dst-type LOCAL -j DROP"
+
+
+def _to_a_service(family: int) -> Iterator[str]:
+    """IPVS takes it behind this chain, when the rules of others have seen it."""
+    own, services = (set_name(name, family) for name in (rows.OWN_ADDRESSES, rows.SERVICES))
+    yield f"-m set --match-set {own} src,src -m set --match-set {services} dst -j RETURN"
 
 
 def _discovery(family: int) -> list[str]:
@@ -231,6 +268,9 @@ def _random(nat: Nat) -> str:
 
 def dispatch_chains(key: Key, dispatch: Dispatch) -> Chains:
     """`fl-from-workload` and, where there are many interfaces, a chain for each way in which their names go on."""
+    if key == rows.FROM_SENDERS:
+        rules = [f"-s {address} -g {PREFIX}{target}" for address, target in sorted(dispatch.chains)]
+        return {("filter", PREFIX + key.name): [*rules, "-j DROP"]}
     option = "-i" if key == rows.FROM_WORKLOADS else "-o"
     letter = "f" if key == rows.FROM_WORKLOADS else "t"
     found: Chains = {}

@@ -25,13 +25,13 @@ from felixlite.policy.nftables_text import (
     Spelling,
     elements,
     family_name,
+    map_declaration,
     set_declaration,
 )
 from felixlite.policy.plan import table_name
 from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Row
 
 _DISPATCHES = (rows.FROM_WORKLOADS, rows.TO_WORKLOADS)
-_DISPATCH = "type ifname : verdict;"
 _STATELESS, _NUMERIC_PROTOCOL = 1 << 2, 1 << 7  # NFT_CTX_OUTPUT_*, nftables/libnftables.h
 
 # All contexts share one list of the machine's interfaces, which is freed with any of them (src/iface.c): used by two
@@ -175,8 +175,10 @@ class NftablesTable:
         if not self._stands():
             yield f"add table {where}"
             if maps or texts:
-                yield from (f"add map {where} {key.name} {{ {_DISPATCH} }}" for key in _DISPATCHES)
+                yield from (self._map(key.name) for key in _DISPATCHES)
                 yield f"add chain {where} {DENY}"
+        if (rows.FROM_SENDERS.name in maps or "output-from" in texts) and rows.FROM_SENDERS not in self.known.rows:
+            yield self._map(rows.FROM_SENDERS.name)
         yield from (
             f"add set {where} {name} {{ {set_declaration(row.kind, self.family)} }}" for name, row in new.items()
         )
@@ -217,10 +219,14 @@ class NftablesTable:
 
     def _map_difference(self, name: str, old: Row | None, new: Dispatch) -> Iterator[str]:
         there = old.chains if isinstance(old, Dispatch) else frozenset()
-        if gone := ", ".join(f'"{interface}"' for interface, _ in there - new.chains):
+        quote = "" if name == rows.FROM_SENDERS.name else '"'
+        if gone := ", ".join(f"{quote}{one}{quote}" for one, _ in there - new.chains):
             yield f"delete element {self.where} {name} {{ {gone} }}"
-        if come := ", ".join(f'"{interface}" : goto {chain}' for interface, chain in new.chains - there):
-            yield f"add map {self.where} {name} {{ {_DISPATCH} elements = {{ {come} }}; }}"
+        if come := ", ".join(f"{quote}{one}{quote} : goto {chain}" for one, chain in new.chains - there):
+            yield self._map(name, f" elements = {{ {come} }};")
+
+    def _map(self, name: str, holding: str = "") -> str:
+        return f"add map {self.where} {name} {{ {map_declaration(name, self.family)}{holding} }}"
 
     def take_settings(self, items: Mapping[Key, Row]) -> None:
         """The mask of marks and the place of the hooks, as the wanted gates say."""

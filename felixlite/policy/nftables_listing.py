@@ -14,7 +14,7 @@ from felixlite.model.policy import SCTP, TCP, UDP, UDPLITE, Direction
 from felixlite.policy import rows
 from felixlite.policy.counting import Counted, Counts
 from felixlite.policy.nftables_text import ADDRESS_TYPE, DENY, RENDERING, gate_chains, nat_chains
-from felixlite.policy.rows import Chained, Dispatch, Gates, IpSet, Key, Member, Nat, Row, SetKind
+from felixlite.policy.rows import Chained, Dispatch, IpSet, Key, Member, Nat, Row, ServiceGates, SetKind
 
 _COMMENT = re.compile(rf'comment "fl{RENDERING}:([^:"]+):(\d+)(\.?)"')
 
@@ -42,10 +42,10 @@ class Listed:
     stray: tuple[str, ...] = ()  # chains of no row
 
 
-_GATE_CHAINS = tuple(gate_chains(Gates(()), 4))
+_GATE_CHAINS = tuple(gate_chains(ServiceGates(()), 4))
 _NAT_CHAINS = tuple(nat_chains(Nat(), 4))
 _HEADER = re.compile(r"^\t(chain|set|map) (\S+) \{")
-_MAP_ENTRY = re.compile(r'"([^"]+)" : (?:goto|jump) (\S+?)(?=[,\s}]|$)')
+_MAP_ENTRY = re.compile(r'"?([^"\s,={}]+)"? : (?:goto|jump) (\S+?)(?=[,\s}]|$)')
 
 
 def listed(text: str, family: int) -> Listed:
@@ -58,7 +58,7 @@ def listed(text: str, family: int) -> Listed:
             found[Key("set", name)] = _read_set(" ".join(body), family)
         elif kind == "map":
             key = Key("dispatch", name)
-            direction = Direction.EGRESS if key == rows.FROM_WORKLOADS else Direction.INGRESS
+            direction = Direction.INGRESS if key == rows.TO_WORKLOADS else Direction.EGRESS
             found[key] = Dispatch(direction, frozenset(_MAP_ENTRY.findall(" ".join(body))))
         elif row_key := chain_key(name):
             names.setdefault(row_key, []).append(name)
@@ -132,6 +132,8 @@ def _read_set(text: str, family: int) -> IpSet:
 def _set_kind(text: str, family: int) -> SetKind:
     if "ifname" in text:
         return "iface,ip"
+    if "ether_addr" in text:
+        return "mac,ip"
     if "inet_service" in text:
         return "ip,port"
     return "net" if "flags interval" in text or ADDRESS_TYPE[family] not in text else "ip"
@@ -140,7 +142,7 @@ def _set_kind(text: str, family: int) -> SetKind:
 def _member(kind: SetKind, text: str) -> Member:
     parts = text.split(" . ")
     match kind:
-        case "iface,ip":
+        case "iface,ip" | "mac,ip":
             return (parts[0].strip('"'), Prefix.host(ip_address(parts[1])))
         case "ip,port":
             return (Prefix.host(ip_address(parts[0])), _protocol_number(parts[1]), int(parts[2]))

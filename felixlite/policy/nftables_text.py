@@ -9,28 +9,26 @@ Every rule of a row carries the row's digest and its number in the comment, the 
 `fl:Xy..:0`, `fl:Xy..:1.`; a rule that is missing, added or foreign breaks the series.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import assert_never, cast
 
 from felixlite.addresses import Prefix, first_texts
-from felixlite.model.policy import ICMP, ICMPV6, PROTOCOL_NAMES, Action, PortRange
+from felixlite.model.policy import Action
 from felixlite.policy import rows
 from felixlite.policy.members import disjoint
+from felixlite.policy.nftables_match import IP, choice, match_text
 from felixlite.policy.rows import (
     Chained,
     EndpointChain,
     Gates,
     Key,
     Log,
-    Match,
     Member,
     Nat,
     PolicyChain,
+    ServiceGates,
     SetKind,
-    Side,
 )
 
 TABLE = "felixlite"
@@ -38,7 +36,6 @@ RENDERING = "3"  # raise when the text of any row changes; it is part of the com
 DENY = "deny"
 NEIGHBOUR_DISCOVERY = "{ 130, 131, 132, 133, 135, 136 }"  # all but 134: a pod sends no router advertisements
 
-_IP = {4: "ip", 6: "ip6"}
 ADDRESS_TYPE = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
@@ -52,7 +49,7 @@ Chains = dict[str, ChainText]
 
 
 def family_name(family: int) -> str:
-    return _IP[family]
+    return IP[family]
 
 
 # -- sets ------------------------------------------------------------------------------------------------------------
@@ -69,16 +66,22 @@ def set_declaration(kind: SetKind, family: int) -> str:
             return f"type {address} . inet_proto . inet_service;"
         case "iface,ip":
             return f"type ifname . {address};"
+        case "mac,ip":
+            return f"type ether_addr . {address};"
         case _:
             assert_never(kind)
+
+
+def map_declaration(name: str, family: int) -> str:
+    return f"type {ADDRESS_TYPE[family] if name == rows.FROM_SENDERS.name else 'ifname'} : verdict;"
 
 
 def element(member: Member) -> str:
     if isinstance(member, Prefix):
         return rows.host_or_net(member)
     if len(member) == 2:
-        interface, own = member
-        return f'"{interface}" . {own.first_text}'
+        owner, own = member
+        return f'"{owner}" . {own.first_text}'
     host, protocol, port = member
     return f"{host.first_text} . {protocol} . {port}"
 
@@ -87,108 +90,6 @@ def elements(kind: SetKind, members: Iterable[Member]) -> str:
     if kind == "ip":  # there may be ten thousand
         return ", ".join(first_texts(cast("Iterable[Prefix]", members)))
     return ", ".join(map(element, members))
-
-
-# -- matches ---------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=8192)
-def match_text(match: Match, family: int) -> str:
-    """Policies of one cluster say the same things over and over; what was spelled once is remembered."""
-    return " ".join(_match_words(match, family))
-
-
-def _match_words(match: Match, family: int) -> Iterator[str]:
-    source, destination = match.source, match.destination
-    if match.protocol is not None and not _implied(match):
-        yield f"meta l4proto {_protocol(match.protocol)}"
-    if match.not_protocol is not None:
-        yield f"meta l4proto != {_protocol(match.not_protocol)}"
-    yield from _icmp_words(match, family)
-    ports = [*_port_words(source, match.protocol, family, "saddr", "sport")]
-    ports += _port_words(destination, match.protocol, family, "daddr", "dport")
-    yield from _unmerged(ports)  # a number is compared faster than a set is searched
-    yield from _address_words(source, family, "saddr")
-    yield from _address_words(destination, family, "daddr")
-
-
-_NOT_ONE_PORT = re.compile(r"(\w+) (sport|dport) != (\d+)")
-
-
-def _unmerged(words: list[str]) -> list[str]:
-    """nft 1.0.6 merges `sport != 80 dport != 80` into one comparison of both, which excludes only 80 to 80.
-
-    A concatenation is never merged.
-    """
-    alone = [found for word in words if (found := _NOT_ONE_PORT.fullmatch(word))]
-    if len(alone) < 2:
-        return words
-    protocol, port, number = alone[1].groups()
-    separate = f"meta l4proto . th {port} != {{ {protocol} . {number} }}"
-    return [separate if word == alone[1][0] else word for word in words]
-
-
-def _implied(match: Match) -> bool:
-    """True when a word of the match says the protocol anyway (`tcp dport 80`)."""
-    ports = (match.source.ports, match.source.not_ports, match.destination.ports, match.destination.not_ports)
-    return any(ports) or bool(match.icmp and match.icmp.type is not None)
-
-
-def _protocol(number: int) -> str:
-    return {ICMP: "icmp", ICMPV6: "ipv6-icmp"}.get(number) or PROTOCOL_NAMES.get(number, str(number)).lower()
-
-
-def _icmp_words(match: Match, family: int) -> Iterator[str]:
-    name = "icmp" if family == 4 else "icmpv6"
-    if match.icmp and match.icmp.type is not None:
-        yield f"{name} type {match.icmp.type}"
-        if match.icmp.code is not None:
-            yield f"{name} code {match.icmp.code}"
-    if match.not_icmp and match.not_icmp.type is not None:
-        if match.not_icmp.code is None:
-            yield f"{name} type != {match.not_icmp.type}"
-        else:  # type and code are the first two bytes of the header
-            yield f"@th,0,16 != {match.not_icmp.type << 8 | match.not_icmp.code:#06x}"
-
-
-def _address_words(side: Side, family: int, field_name: str) -> Iterator[str]:
-    subject = f"{_IP[family]} {field_name}"
-    if side.nets and all(net.length for net in side.nets):
-        yield f"{subject} {_choice(map(rows.host_or_net, disjoint(side.nets)))}"
-    if side.not_nets:
-        yield f"{subject} != {_choice(map(rows.host_or_net, disjoint(side.not_nets)))}"
-    yield from (f"{subject} @{name}" for name in side.sets)
-    yield from (f"{subject} != @{name}" for name in side.not_sets)
-
-
-def _port_words(side: Side, protocol: int | None, family: int, address: str, port: str) -> Iterator[str]:
-    header = _protocol(protocol) if protocol in PROTOCOL_NAMES else "th"
-    if side.ports:
-        yield f"{header} {port} {_choice(map(str, merged(side.ports)))}"
-    if side.not_ports:
-        yield f"{header} {port} != {_choice(map(str, merged(side.not_ports)))}"
-    subject = f"{_IP[family]} {address} . meta l4proto . th {port}"
-    yield from (f"{subject} @{name}" for name in side.port_sets)
-    yield from (f"{subject} != @{name}" for name in side.not_port_sets)
-
-
-def merged(ports: Iterable[PortRange]) -> Iterator[PortRange]:
-    """The ranges without overlaps; interval sets refuse them."""
-    last: PortRange | None = None
-    for port in sorted(ports):
-        if last and port.first <= last.last + 1:
-            last = PortRange(last.first, max(last.last, port.last))
-        else:
-            if last:
-                yield last
-            last = port
-    if last:
-        yield last
-
-
-def _choice(items: Iterable[str]) -> str:
-    found = list(items)
-    return found[0] if len(found) == 1 else "{ " + ", ".join(found) + " }"
 
 
 # -- chains ----------------------------------------------------------------------------------------------------------
@@ -274,7 +175,8 @@ _LONGEST_PREFIX = 125  # NF_LOG_PREFIXLEN is 128, with ": " and the end
 def gate_chains(gates: Gates, family: int) -> Chains:
     """The chains in the hooks, in the order in which a packet meets them."""
     prefixes = [f'"{prefix}*"' for prefix in gates.interfaces]
-    own_source = f"iifname . {_IP[family]} saddr != @{rows.OWN_ADDRESSES} counter drop"
+    behind_ipvs = gates if isinstance(gates, ServiceGates) else None
+    own_source = f"iifname . {IP[family]} saddr != @{rows.OWN_ADDRESSES} counter drop"
     strict = ["fib saddr . mark . iif oif 0 counter drop"] if gates.reverse_path else []
     return {
         "raw-prerouting": ChainText(
@@ -286,6 +188,7 @@ def gate_chains(gates: Gates, family: int) -> Chains:
                 *(["ip6 saddr { ::, fe80::/10 } return"] if family == 6 else []),  # never forwarded
                 own_source,
                 *strict,
+                *(_own_mac(behind_ipvs, family) if behind_ipvs else []),
             ]
         ),
         "forward-from": ChainText(
@@ -300,19 +203,67 @@ def gate_chains(gates: Gates, family: int) -> Chains:
             [
                 *_tunnel_guard(gates, family),
                 *_discovery(family),
+                *([_to_a_service(family)] if behind_ipvs else []),
                 *(f"iifname {n} goto from-workload" for n in prefixes),
             ],
             "type filter hook input priority filter - 10;",
         ),
         "input-host": ChainText(
-            [f"iifname {name} goto to-host" for name in prefixes], "type filter hook input priority filter - 9;"
+            [
+                *([_to_a_service(family)] if behind_ipvs else []),
+                *(f"iifname {name} goto to-host" for name in prefixes),
+            ],
+            "type filter hook input priority filter - 9;",
         ),
+        **(_behind_ipvs(gates, family, prefixes) if behind_ipvs else {}),
         "from-workload": ChainText(
             [*_known_flows(gates), *_pod_guard(gates), "iifname vmap @from-workload", "counter drop"]
         ),
         "to-workload": ChainText([*_known_flows(gates), "oifname vmap @to-workload", "counter drop"]),
         "to-host": ChainText(["ct state established,related accept", *_discovery(family), _TO_HOST[gates.to_host]]),
         DENY: ChainText([gates.deny.lower()]),
+    }
+
+
+def _own_mac(gates: ServiceGates, family: int) -> Iterator[str]:
+    yield from (f'iifname "{name}" return' for name in gates.without_mac)
+    yield f"ether saddr . {IP[family]} saddr != @{rows.OWN_MACS} counter drop"
+
+
+def _to_a_service(family: int) -> str:
+    """Wait what IPVS does with it (it takes packets at priority 99 of the input hook)."""
+    ip = IP[family]
+    return f"iifname . {ip} saddr @{rows.OWN_ADDRESSES} ct original {ip} daddr @{rows.SERVICES} accept"
+
+
+def _behind_ipvs(gates: Gates, family: int, prefixes: list[str]) -> Chains:
+    """What IPVS left alone, or gave to a process of the node, is for the node. What it sends on passes the output hook:
+    the only packets there whose source is not an address of this node."""
+    ip = IP[family]
+    others = f"ct original {ip} daddr != @{rows.SERVICES} accept"  # they were judged before
+    hosts_own = ["fib saddr type local accept", *_discovery(family)]
+    return {
+        "input-late-from": ChainText(
+            [others, *(f"iifname {name} goto from-workload" for name in prefixes)],
+            "type filter hook input priority 110;",
+        ),
+        "input-late-host": ChainText(
+            [others, *(f"iifname {name} goto to-host" for name in prefixes)], "type filter hook input priority 111;"
+        ),
+        "output-from": ChainText(
+            [
+                *hosts_own,
+                *_known_flows(gates),
+                *(f"{ip} saddr @{rows.SENDERS} {guard}" for guard in _pod_guard(gates)),
+                f"{ip} saddr vmap @{rows.FROM_SENDERS.name}",
+                f"{ip} saddr @{rows.SENDERS} counter drop",
+            ],
+            "type filter hook output priority filter - 10;",
+        ),
+        "output-to": ChainText(
+            [*hosts_own, *(f"oifname {name} goto to-workload" for name in prefixes)],
+            "type filter hook output priority filter - 9;",
+        ),
     }
 
 
@@ -331,7 +282,7 @@ def _pod_guard(gates: Gates) -> list[str]:
 
 def _tunnel_guard(gates: Gates, family: int) -> Iterator[str]:
     """Tunnel packets only from hosts that we know, and only to ourselves."""
-    known = f"{_IP[family]} saddr @{rows.ALL_HOSTS} fib daddr type local accept"
+    known = f"{IP[family]} saddr @{rows.ALL_HOSTS} fib daddr type local accept"
     if gates.ipip and family == 4:
         yield f"ip protocol 4 {known}"
         yield "ip protocol 4 counter drop"
@@ -348,8 +299,8 @@ def _service_loop(gates: Gates, family: int) -> list[str]:
     """A service address that still stands in a forwarded packet belongs to nobody: it would travel in a circle."""
     if gates.service_loop == "Disabled" or not gates.service_nets:
         return []
-    nets = _choice(map(rows.host_or_net, disjoint(gates.service_nets)))
-    return [f"{_IP[family]} daddr {nets} counter {gates.service_loop.lower()}"]
+    nets = choice(map(rows.host_or_net, disjoint(gates.service_nets)))
+    return [f"{IP[family]} daddr {nets} counter {gates.service_loop.lower()}"]
 
 
 def nat_chains(nat: Nat, family: int) -> Chains:
@@ -359,7 +310,7 @@ def nat_chains(nat: Nat, family: int) -> Chains:
 
 
 def _nat_rules(nat: Nat, family: int) -> Iterator[str]:
-    ip = _IP[family]
+    ip = IP[family]
     for tunnel in nat.tunnels:
         host = f'oifname "{tunnel.link}" {ip} saddr != {tunnel.address} fib saddr type local'
         yield f"{host} snat to {tunnel.address}{_random(nat)}"

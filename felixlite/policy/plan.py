@@ -85,7 +85,8 @@ class Planner:
         self._put_chains(last, inputs, dirty, profiles)
         spoofing = last.settings.may_spoof != inputs.settings.may_spoof
         remarked = last.settings.mark_mask != inputs.settings.mark_mask
-        self._put_endpoints(inputs, dirty, everything=spoofing or remarked or last.tiers is not inputs.tiers)
+        otherwise = spoofing or remarked or last.tiers is not inputs.tiers or asks_macs(last) != asks_macs(inputs)
+        self._put_endpoints(inputs, dirty, everything=otherwise)
         self._put_the_rest(last, inputs, everything=spoofing or bool(local))
         self.started = True
         slices = {
@@ -218,7 +219,8 @@ class Planner:
     def _endpoint(self, workload: Workload, asked: _Steps, inputs: Inputs) -> Iterator[tuple[Key, Row]]:
         for direction, steps in asked.items():
             profiles = tuple(chain_name("profile", direction, ("Profile", "", name)) for name in profiles_of(workload))
-            mac = workload.mac if direction is Direction.EGRESS and not may_spoof(workload, inputs) else None
+            asked_here = direction is Direction.EGRESS and asks_macs(inputs) and not may_spoof(workload, inputs)
+            mac = workload.mac if asked_here else None
             body = rows.EndpointChain(workload.interface, direction, steps, profiles, mac)
             yield rows.endpoint_key(direction, workload.interface), rows.chained(body, inputs.settings.mark_mask)
 
@@ -231,6 +233,11 @@ class Planner:
             self.of_policies = tuple(_in_no_tier(inputs))
         if everything or not self.started or last.profiles is not inputs.profiles:
             self.of_workloads = tuple(_of_no_profile(inputs))
+
+
+def asks_macs(inputs: Inputs) -> bool:
+    """Whether endpoint chains do: behind IPVS there is no MAC, so there the gates do it before."""
+    return inputs.ipvs is None
 
 
 def _users_of(profiles: set[str], workloads: Mapping[WorkloadKey, Workload]) -> set[WorkloadKey]:

@@ -33,13 +33,13 @@ class Key(NamedTuple):
 
 # -- sets ------------------------------------------------------------------------------------------------------------
 
-SetKind = Literal["ip", "net", "ip,port", "iface,ip"]
+SetKind = Literal["ip", "net", "ip,port", "iface,ip", "mac,ip"]
 Member = Prefix | tuple[Prefix, int, int] | tuple[str, Prefix]
 
 
 @dataclass(frozen=True, slots=True)
 class IpSet:
-    """Members by kind: host Prefix; disjoint Prefixes; (host, protocol, port); (interface, host)."""
+    """Members by kind: host Prefix; disjoint Prefixes; (host, protocol, port); (interface, host); (MAC, host)."""
 
     kind: SetKind
     members: frozenset[Member] = frozenset()
@@ -165,6 +165,17 @@ class Gates:
     iptables: Literal["Auto", "Legacy", "NFT"] = "Auto"
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceGates(Gates):
+    """Where IPVS chooses the pods behind services: what it takes in INPUT is judged in OUTPUT, with the pod's address.
+
+    There no packet has an interface that it came from and its MAC address is out of reach, so the sender is known by
+    its address (FROM_SENDERS), and MACs are looked at before.  Sets: SERVICES, SENDERS, OWN_MACS.
+    """
+
+    without_mac: tuple[str, ...] = ()  # interfaces that may send with any
+
+
 class Tunnel(NamedTuple):
     link: str
     address: Address
@@ -229,7 +240,7 @@ _printed = lru_cache(maxsize=16384)(digest)
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """interface -> the endpoint chain that decides about it."""
+    """interface (of FROM_SENDERS: address) -> the endpoint chain that decides about it."""
 
     direction: Direction
     chains: frozenset[tuple[str, str]]
@@ -244,11 +255,15 @@ ALL_HOSTS = "all-hosts"  # who may send us tunnel packets
 MASQUERADED = "masq-pools"
 INSIDE = "all-pools"
 OWN_ADDRESSES = "own-addresses"
+OWN_MACS = "own-macs"  # of each address the MAC that may send with it; only with ServiceGates
+SERVICES = "services"  # addresses that IPVS listens to, and nothing else does
+SENDERS = "senders"  # the pods of this node that may send to them
 
 GATES = Key("gates", "gates")
 NAT = Key("nat", "nat")
 FROM_WORKLOADS = Key("dispatch", "from-workload")
 TO_WORKLOADS = Key("dispatch", "to-workload")
+FROM_SENDERS = Key("dispatch", "from-sender")  # by source address; only with ServiceGates
 
 
 def short(prefix: str, text: str) -> str:

@@ -115,8 +115,8 @@ def _concerns_us(family: int, kind: int, attributes: dict[int, bytes]) -> bool:
 _RULES = frozenset({6, 8})  # NFT_MSG_NEWRULE, NFT_MSG_DELRULE
 _CHAIN_NAME = {3: 3, 5: 3, 6: 2, 8: 2}  # by message: NFTA_CHAIN_NAME of NFT_MSG_(NEW|DEL)CHAIN, NFTA_RULE_CHAIN
 _HOOKED = {
-    table: frozenset(hook.chain for hook in hooks(insert=True) if hook.table == table)
-    for table in {hook.table for hook in hooks(insert=True)}
+    table: frozenset(hook.chain for hook in hooks(insert=True, behind_ipvs=True) if hook.table == table)
+    for table in {hook.table for hook in hooks(insert=True, behind_ipvs=True)}
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from felixlite.addresses import Prefix
 from felixlite.model.inside import Affinity, AffinityState, Block, Mode, Node, Pool
 from felixlite.plan import NodePlanner, Surroundings
+from felixlite.policy.rows import IpSet, Key
 from felixlite.rows import RouteKey, blackhole, via
 from felixlite.show import plan_lines
 from felixlite.snapshot import Gone, InSync, Learned, LinkState, Put, Snapshot, fold
@@ -73,6 +74,21 @@ def test_a_snapshot_that_did_not_change_gives_the_very_same_slices(planner, snap
 
     for table, slices in first.items():
         assert all(a is b for a, b in zip(slices, second[table], strict=True)), table
+
+
+def test_the_addresses_of_kube_proxys_ipvs_link_are_services_as_long_as_it_is_there(planner, snapshot):
+    def services(snapshot):
+        rows = {key: row for part in planner(snapshot, 0).tables["policy/4"] for key, row in part.items()}
+        return rows.get(Key("set", "services"))
+
+    link = Put("links", "kube-ipvs0", LinkState("kube-ipvs0", 7, "dummy", False, 1500, ""))
+    address = Put("link_addresses", ("kube-ipvs0", "10.96.0.1/32"), P("10.96.0.1"))
+    there = fold(snapshot, [link, address])
+
+    assert services(snapshot) is None
+    assert services(there) == IpSet("ip", frozenset({P("10.96.0.1")}))
+    assert services(fold(there, [Gone("link_addresses", address.key)])) == IpSet("ip")
+    assert services(fold(there, [Gone("links", "kube-ipvs0")])) is None
 
 
 def test_a_pods_link_coming_up_decides_no_route_again(planner, snapshot):

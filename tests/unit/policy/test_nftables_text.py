@@ -5,7 +5,8 @@ import pytest
 from felixlite.model.policy import ICMP, SCTP, TCP, UDP, Action, Direction, Icmp, PolicyRule
 from felixlite.policy import rows
 from felixlite.policy.lowering import Wanted, lowered
-from felixlite.policy.nftables_text import RENDERING, Spelling, match_text
+from felixlite.policy.nftables_match import match_text
+from felixlite.policy.nftables_text import RENDERING, Spelling
 from tests.unit.policy.world import entity, rule
 
 
