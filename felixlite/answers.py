@@ -33,9 +33,11 @@ from felixlite.policy.backend import PolicyTable, tally
 from felixlite.policy.choice import Backend
 from felixlite.policy.costs import ACCOUNT
 from felixlite.policy.counting import Tally
+from felixlite.policy.explain import Known, explained
 from felixlite.policy.foreign import rewriting_rules
 from felixlite.policy.members import FAMILIES
 from felixlite.policy.plan import table_name
+from felixlite.policy.question import from_values
 from felixlite.policy.rows import Key, Row
 from felixlite.snapshot import Put, fold
 from felixlite.tables import difference, merged
@@ -71,6 +73,7 @@ class Answers:
             "why": lambda question: self.why(str(question.get("key", ""))),
             "what-if": lambda question: self.what_if(question.get("documents", [])),
             "hits": lambda question: self.hits(int(question.get("family", 4))),
+            "explain": lambda question: self.explain(question.get("packet", {})),
             "bgp": lambda question: self.bgp(str(question.get("what", "")), str(question.get("argument", ""))),
         }
 
@@ -106,6 +109,19 @@ class Answers:
         """How often each rule of each policy that is in force here has matched, and what nothing allowed."""
         _, _, found = self._tally(family)
         return {"rules": [hit._asdict() for hit in found.hits], "unmatched": found.unmatched}
+
+    def explain(self, packet: Mapping[str, Any]) -> dict[str, Any]:
+        """What becomes of a packet by what this agent enforces: its settings, the last good version of what is invalid."""
+        known = self.loop.ask(self._enforced)
+        if known is None:
+            raise FelixliteError("it has not read the store yet")
+        return explained(known, from_values(packet))
+
+    def _enforced(self, loop: Loop) -> Known | None:
+        planned = self.planner.policy
+        return (
+            Known.of(loop.snapshot, planned.last) if planned.started and source.NAME in loop.snapshot.in_sync else None
+        )
 
     def samples(self) -> Iterator[Sample]:
         """What policy denies. A backend that cannot be read now is a failing table, and told as that."""

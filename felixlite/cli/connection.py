@@ -1,6 +1,7 @@
 """`felixlite explain SOURCE DESTINATION`: what becomes of a connection, and which rule says so. Reads the store; needs no agent, but asks one for what it counts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +57,44 @@ def connection(
 
 def judged(session: Session, pairs: list[list[str]], protocol: str, port: int) -> list[dict[str, Any]]:
     """What policy says of many connections, with one look at the store."""
-    from felixlite.policy.explain import explained
     from felixlite.policy.question import Question, packet
 
     known = _known(session, [])
     questions = [Question(source, destination, protocol, port) for source, destination in pairs]
-    return [explained(known, packet(known.inputs, question)) for question in questions]
+    return [_judged(known, packet(known.inputs, question))[1] for question in questions]
+
+
+def _judged(known: Any, asked: Any) -> tuple[Any, dict[str, Any]]:
+    """The packet as it arrives, and what becomes of it: a node speaks through a tunnel with its address there."""
+    from felixlite.policy.explain import explained
+
+    found = explained(known, asked)
+    tunnel = _tunnel(known.inputs, found)
+    own = _address_in(tunnel, known.inputs.nodes[found["source"]["node"]], asked.family) if tunnel else None
+    if own and found["source"]["pod"] is None:
+        asked = replace(asked, source=own)
+        found = explained(known, asked)
+    return asked, {**found, "tunnel": tunnel}
+
+
+def _address_in(tunnel: str, node: Any, family: int) -> Any:
+    from felixlite.ipip.devices import Tunnel, tunnel_address
+
+    named = {"ipip": Tunnel.IPIP, "vxlan": Tunnel.VXLAN if family == 4 else Tunnel.VXLAN_V6}.get(tunnel)
+    return tunnel_address(node, named) if named else None
 
 
 def _explained(session: Session, question: Any, changed: list[dict[str, Any]], run_dir: Path) -> dict[str, Any]:
-    from felixlite.policy.explain import counted, explained
-    from felixlite.policy.question import packet
+    from felixlite.policy.explain import counted
+    from felixlite.policy.question import as_values, packet
 
     known = _known(session, changed)
-    asked = packet(known.inputs, question)
-    found = explained(known, asked)
-    found = {**found, "tunnel": _tunnel(known.inputs, found)}
+    asked, found = _judged(known, packet(known.inputs, question))
     agent = run_dir / "agent.sock"
-    if not changed and agent.exists():  # what it knows belongs to things as they are
+    beside = not changed and agent.exists()  # what an agent knows belongs to things as they are
+    if beside:
+        enforced = _asked(session, agent, "what the agent enforces", "explain", packet=as_values(asked))
+        found = {**enforced, "tunnel": found["tunnel"]} if enforced else found
         if hits := _asked(session, agent, "the counters", "hits", family=asked.family):
             found = counted(found, hits)
         if route := _asked(session, agent, "the route", "why", key=found["packet"]["destination"]):

@@ -4,9 +4,10 @@ A name may have an address of both families: IPv4 is meant, unless the other end
 IPv6.  What does not fit together is an error, never passed over.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from ipaddress import ip_address
+from typing import Any
 
 from felixlite.addresses import Address, Prefix
 from felixlite.errors import FelixliteError
@@ -75,6 +76,16 @@ def _sender(inputs: Inputs, asked: Question, family: int) -> Address | None:
     if not any(Prefix.host(sender) in pod.addresses for pod in pods):
         raise FelixliteError(f"--source-address: {asked.source!r} must be a pod: what others send is not looked at")
     return sender
+
+
+def as_values(asked: Packet) -> dict[str, Any]:
+    """For the control socket; `from_values` reads it."""
+    return {name: str(value) if isinstance(value, Address) else value for name, value in asdict(asked).items()}
+
+
+def from_values(values: Mapping[str, Any]) -> Packet:
+    addresses = {name: ip_address(values[name]) for name in ("source", "destination", "sender") if values.get(name)}
+    return Packet(**{**values, **addresses})
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -12,10 +12,17 @@ from felixlite.cli.main import run
 from felixlite.cli.session import Session
 from felixlite.control import Answers, Control
 from felixlite.errors import FelixliteError
+from felixlite.policy.explain import Known, explained
+from felixlite.policy.inputs import Inputs
+from felixlite.policy.question import from_values
 from tests.support.command import Lasting
 
 HITS = {"rules": [], "unmatched": []}
 VERDICT = "10.65.0.1 -> 10.65.0.2 TCP port 80 is allowed"
+
+
+def judges(question: dict[str, Any]) -> dict[str, Any]:
+    return explained(Known(Inputs()), from_values(question["packet"]))
 
 
 def refuses(_: dict[str, Any]) -> None:
@@ -35,10 +42,11 @@ def answering(directory: Path, answers: Answers) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("answers", "missing", "route"),
     [
-        ({"hits": lambda _: HITS, "why": lambda _: ["it is pod b's"]}, [], True),
-        ({"hits": refuses, "why": lambda _: ["it is pod b's"]}, ["the counters"], True),
-        ({"hits": lambda _: HITS, "why": refuses}, ["the route"], False),
-        ({"hits": refuses, "why": refuses}, ["the counters", "the route"], False),
+        ({"explain": judges, "hits": lambda _: HITS, "why": lambda _: ["it is pod b's"]}, [], True),
+        ({"explain": judges, "hits": refuses, "why": lambda _: ["it is pod b's"]}, ["the counters"], True),
+        ({"explain": judges, "hits": lambda _: HITS, "why": refuses}, ["the route"], False),
+        ({"explain": judges, "hits": refuses, "why": refuses}, ["the counters", "the route"], False),
+        ({"explain": refuses, "hits": lambda _: HITS, "why": refuses}, ["what the agent enforces", "the route"], False),
     ],
 )
 def test_what_the_agent_does_not_answer_is_said_and_the_rest_is_shown(

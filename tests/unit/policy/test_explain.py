@@ -13,6 +13,8 @@ from felixlite.model.inside import Node, Pool, ServiceAddresses
 from felixlite.model.policy import ICMP, TCP, UDP, Backend, Service
 from felixlite.policy.evaluate import Packet
 from felixlite.policy.explain import Known, counted, explained, lines
+from felixlite.policy.inputs import Inputs
+from felixlite.policy.settings import PolicySettings
 from felixlite.snapshot import Put, Snapshot, fold
 from tests.unit.policy.world import entity, inputs, pod, policy, rule
 
@@ -139,6 +141,22 @@ def test_what_a_stand_in_has_denied_is_counted_as_its_own() -> None:
     hit = {"owner": "NetworkPolicy default/bad", "direction": "ingress", "rule": 0, "packets": 7}
     shown = counted(explained(known_after(BAD), packet), {"rules": [hit], "unmatched": []})
     assert [step["packets"] for step in shown["way"]] == [7]
+
+
+# -- whose settings
+
+
+def test_an_agent_answers_with_its_own_settings_and_with_the_stores_for_others() -> None:
+    configured = {"node.there": {"defaultEndpointToHostAction": "Return"}, "default": {"vxlanPort": 4790}}
+    snapshot = Snapshot("here", felix_configurations=configured)
+    planned = Inputs.of(snapshot, PolicySettings(to_host="Accept"))  # from its environment
+    at = Known.of(snapshot, planned).settings_at
+    assert at is not None
+    assert [(at(node).to_host, at(node).vxlan_port) for node in ("here", "there", "else")] == [
+        ("Accept", 4789),
+        ("Return", 4790),
+        ("Drop", 4790),
+    ]
 
 
 # -- values

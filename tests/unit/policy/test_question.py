@@ -1,5 +1,6 @@
 """What a person asks about, and what does not fit together."""
 
+import json
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
@@ -9,7 +10,7 @@ from felixlite.addresses import Prefix
 from felixlite.errors import FelixliteError
 from felixlite.model.inside import Node
 from felixlite.model.policy import ICMP, ICMPV6, TCP, UDP, NetworkSet
-from felixlite.policy.question import Question, packet, resolved
+from felixlite.policy.question import Question, as_values, from_values, packet, resolved
 from tests.unit.policy.world import inputs, pod
 
 DUAL, FOUR = pod("dual", "10.65.0.1 fd00::1"), pod("four", "10.65.0.2")
@@ -78,6 +79,12 @@ def test_the_protocol_follows_from_what_is_said(more: dict[str, Any], protocol: 
 def test_a_spoofing_pod_is_kept_apart_from_the_source() -> None:
     found = packet(WORLD, Question("four", "dual", source_address="10.9.9.9"))
     assert found.sender == ip_address("10.65.0.2")
+
+
+@pytest.mark.parametrize("more", [{}, {"port": 80}, {"ipv6": True}, {"source_address": "10.9.9.9"}])
+def test_a_packet_survives_the_way_to_the_agent(more: dict[str, Any]) -> None:
+    found = packet(WORLD, Question("dual", "dual", **more))
+    assert from_values(json.loads(json.dumps(as_values(found)))) == found
 
 
 @pytest.mark.parametrize(
