@@ -28,6 +28,7 @@ from felixlite.model.policy import (
 )
 from felixlite.model.resource import canonical
 from felixlite.model.selector import ALL, Selector
+from felixlite.model.unenforced import about_hosts, unenforced
 from felixlite.snapshot import Change, Gone, Put
 
 Document = Mapping[str, Any]
@@ -76,7 +77,22 @@ def _workload(document: Document, which: Id, here: str) -> Entries:
 
 def _policy(document: Document, which: Id, _: str) -> Entries:
     found = parse(document).inside()
-    return {} if found is None else {Entry("policies", (which.kind, which.namespace, which.name)): found}
+    enforced = {} if found is None else {Entry("policies", (which.kind, which.namespace, which.name)): found}
+    return {**enforced, **_unenforced(document, which)}
+
+
+def _profile(document: Document, which: Id, _: str) -> Entries:
+    return {Entry("profiles", which.name): parse(document).inside(), **_unenforced(document, which)}
+
+
+def _host_endpoint(document: Document, which: Id, _: str) -> Entries:
+    parse(document)
+    return _unenforced(document, which)
+
+
+def _unenforced(document: Document, which: Id) -> Entries:
+    words = "; ".join(unenforced(which.kind, document.get("spec")))
+    return {Entry("unenforced", _listed(which)): words} if words else {}
 
 
 def policies_read_by(convert: Callable[[Document], Policy]) -> Reader:
@@ -158,7 +174,8 @@ READERS: Mapping[str, Reader] = {
     "Tier": _simple("tiers"),
     "NetworkSet": _simple("network_sets", namespaced=True),
     "GlobalNetworkSet": _simple("network_sets", namespaced=True),
-    "Profile": _simple("profiles"),
+    "Profile": _profile,
+    "HostEndpoint": _host_endpoint,
     "BGPPeer": _bgp_peer,
     "CalicoNodeStatus": _status_request,
     "Namespace": _namespace,
@@ -228,6 +245,7 @@ class Intake:
     def _instead(self, document: Document, who: Id) -> Entries:
         """What stands for an object that was never good: nothing, but for a policy or profile, which must not fail open.
 
+        A policy for host endpoints alone does nothing when it is good; it closes no pod when it is not.
         Of settings those that can be read count; felixlite/config.py passes over the others with a warning.
         """
         given = document.get("spec")
@@ -236,7 +254,9 @@ class Intake:
             return {Entry("felix_configurations", who.name): spec}
         if who.kind == "Profile":
             return {Entry("profiles", who.name): closed_profile(who.name, _inherited(spec))}
-        return self._closed(document, spec, who) if who.kind in _POLICIES else {}
+        if who.kind not in _POLICIES or (who.kind == "GlobalNetworkPolicy" and about_hosts(spec)):
+            return {}
+        return self._closed(document, spec, who)
 
     def _closed(self, document: Document, spec: Document, who: Id) -> Entries:
         """Denies whatever the policy selects. Mostly its rules are what is wrong, and the rest reads as ever."""
@@ -249,6 +269,7 @@ class Intake:
         return {
             entry: replace(policy, types=_directions(spec), ingress=deny, egress=deny, is_stand_in=True)
             for entry, policy in found.items()
+            if entry.kind == "policies"
         }
 
     def _pardon(self, who: Id) -> list[Change]:

@@ -262,7 +262,15 @@ class NodePlanner:
         waiting = switch.notes(self.progress, now, ground.here, s.nodes, s.pools, patience)
         fault = self._fast_path_fault(s) if self._wants_fast_path(settings) else ""
         slow = (f"nftablesFlowTableOffload is All, and every packet goes through the filters still: {fault}",)
-        return (*settings.warnings, *policy, *(slow if fault else ()), *waiting, *why.gaps(s.blocks, s.learned, ground))
+        idle = (f"{kind} {name}: {words}" for (kind, name), words in s.unenforced.items())
+        return (
+            *settings.warnings,
+            *policy,
+            *idle,
+            *(slow if fault else ()),
+            *waiting,
+            *why.gaps(s.blocks, s.learned, ground),
+        )
 
     def why(self, snapshot: Snapshot, prefix: Prefix) -> list[str]:
         """The decision about one destination, in words."""

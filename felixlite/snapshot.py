@@ -112,6 +112,7 @@ class Snapshot:
     asked: Mapping[str, str] = field(default_factory=dict)  # this node -> for which examination of its ways (ways.py)
     status_requests: Mapping[str, StatusRequest] = field(default_factory=dict)  # for this node
     rejected: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> why it is kept out
+    unenforced: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> what of it does nothing
 
     # from the kernel
     links: Mapping[str, LinkState] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from typing import Any
 from felixlite.addresses import Prefix
 from felixlite.errors import Problem
 from felixlite.model.policy import BUILT_IN_TIERS, DEFAULT_TIER
+from felixlite.model.unenforced import unenforced
 
 Document = Mapping[str, Any]
 Others = Callable[[str], Iterable[Document]]
@@ -108,12 +109,7 @@ def notes(document: Document, others: Others) -> list[str]:
             name = _name(document)
             if name != "default" and not name.startswith("node."):
                 return [f"{title}: nobody reads a {kind} of this name; `default` and `node.NAME` are read"]
-        case "HostEndpoint":
-            return [f"{title}: host endpoints are stored and not enforced: policy is about pods only"]
-        case "GlobalNetworkPolicy" if spec.get("doNotTrack") or spec.get("preDNAT"):
-            field = "doNotTrack" if spec.get("doNotTrack") else "preDNAT"
-            return [f"{title}: spec.{field}: is about host endpoints, which are not enforced: the policy does nothing"]
-    return []
+    return [f"{title}: {words}" for words in unenforced(str(document.get("kind")), spec)]
 
 
 # -- one kind each

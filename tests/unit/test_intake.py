@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from felixlite.addresses import Prefix
 from felixlite.intake import READERS, Entry, Intake, policies_read_by, snapshot_kinds
 from felixlite.model.inside import Mode, Pool
@@ -129,6 +131,43 @@ def test_a_profile_that_was_never_good_denies_and_hands_its_labels_down() -> Non
         document["spec"]["labelsToApply"] = labels
         assert after(Intake("n1").changes(("Profile", "locked", ""), document)).profiles["locked"].labels == {}
     assert not fold(snapshot, intake.changes(("Profile", "locked", ""), None)).profiles
+
+
+HTTP = {"action": "Allow", "http": {"methods": ["GET"]}}
+UNENFORCED = [
+    ("GlobalNetworkPolicy", {"doNotTrack": True, "applyOnForward": True}, "spec.doNotTrack: is about host endpoints"),
+    ("GlobalNetworkPolicy", {"preDNAT": True, "applyOnForward": True}, "spec.preDNAT: is about host endpoints"),
+    ("GlobalNetworkPolicy", {"ingress": [{"action": "Deny"}, HTTP]}, "spec.ingress[1].http: "),
+    ("NetworkPolicy", {"ingress": [HTTP]}, "spec.ingress[0].http: "),
+    ("Profile", {"ingress": [HTTP]}, "spec.ingress[0].http: "),
+    ("HostEndpoint", {"node": "n1", "interfaceName": "eth0"}, "host endpoints are stored and not enforced"),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec", "words"), UNENFORCED)
+def test_what_is_stored_and_not_enforced_is_known_as_long_as_it_is_there(
+    kind: str, spec: dict[str, Any], words: str
+) -> None:
+    which = (kind, "x", "red" if kind == "NetworkPolicy" else "")
+    document = {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": "x", "namespace": which[2]}}
+    intake = Intake("n1")
+    snapshot = after(intake.changes(which, {**document, "spec": spec}))
+    [(key, said)] = snapshot.unenforced.items()
+    assert (key, said.startswith(words)) == ((kind, "red/x" if which[2] else "x"), True)
+    assert not fold(snapshot, intake.changes(which, None)).unenforced
+
+
+def test_an_invalid_policy_for_host_endpoints_alone_closes_no_pod() -> None:
+    wrong = {"selector": "all()", "ingress": [{"action": "Frob"}]}
+    which = ("GlobalNetworkPolicy", "x", "")
+    document = {"apiVersion": "projectcalico.org/v3", "kind": which[0], "metadata": {"name": "x"}}
+    for field, closed in (("doNotTrack", False), ("preDNAT", False), ("applyOnForward", True)):
+        snapshot = after(Intake("n1").changes(which, {**document, "spec": {**wrong, field: True}}))
+        assert bool(snapshot.policies) is closed
+        assert snapshot.rejected
+    for unreadable in ("yes", 1, [True]):
+        snapshot = after(Intake("n1").changes(which, {**document, "spec": {**wrong, "doNotTrack": unreadable}}))
+        assert snapshot.policies
 
 
 def kubernetes_policy(**spec: Any) -> dict[str, Any]:

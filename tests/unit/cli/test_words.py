@@ -115,6 +115,7 @@ def test_explain_says_what_a_kind_and_a_field_are(call: Felixlite) -> None:
         ("{kind: HostEndpoint, metadata: {name: h}, spec: {node: n1, interfaceName: eth0}}", "HostEndpoint h: host endpoints are stored and not enforced"),
         ("{kind: GlobalNetworkPolicy, metadata: {name: p}, spec: {applyOnForward: true, preDNAT: true}}", "GlobalNetworkPolicy p: spec.preDNAT: is about host endpoints, which are not enforced"),
         ("{kind: GlobalNetworkPolicy, metadata: {name: p}, spec: {applyOnForward: true, doNotTrack: true}}", "spec.doNotTrack: is about host endpoints"),
+        ("{kind: NetworkPolicy, metadata: {name: p, namespace: a}, spec: {ingress: [{action: Allow, http: {methods: [GET]}}]}}", "NetworkPolicy a/p: spec.ingress[0].http: requests are not looked into"),
     ],
 )  # fmt: skip
 def test_who_writes_what_is_not_enforced_is_told(
