@@ -24,7 +24,7 @@ from felixlite.model.selector import parse
 from felixlite.policy.backend import PolicyTable
 from felixlite.policy.choice import Backend
 from felixlite.policy.inputs import Inputs
-from felixlite.policy.ipset import member_text
+from felixlite.policy.ipset import difference, member_text
 from felixlite.policy.plan import Planner
 from felixlite.policy.rows import IpSet, Row
 from felixlite.reconcile import Reconciler
@@ -184,18 +184,19 @@ def ten_thousand_members(backend: Backend) -> Line:
             here.timed(state)
             ours.append(here.timed(replace(state, remote_workloads=remote)))
             (members,) = [r.members for r in here.rows().values() if isinstance(r, IpSet) and len(r.members) > 9000]
-            theirs.append(filled(backend, [member_text(member) for member in members]))
+            theirs.append(filled(backend, IpSet("ip", members)))
     return line(f"{backend}: 10,000 members at once", median(ours) * 1e3, median(theirs) * 1e3)
 
 
-def filled(backend: Backend, members: list[str]) -> float:
+def filled(backend: Backend, wanted: IpSet) -> float:
     """What the packet filter's own program takes for a set of these, in an empty namespace."""
     with namespace("fp") as other:
         if backend == "nftables":
-            text = f"table ip t {{\n set s {{\n  type ipv4_addr\n  elements = {{ {', '.join(members)} }}\n }}\n}}\n"
+            members = ", ".join(map(member_text, wanted.members))
+            text = f"table ip t {{\n set s {{\n  type ipv4_addr\n  elements = {{ {members} }}\n }}\n}}\n"
             return fed(other, text, "nft", "-f", "-")
-        lines = ["create s hash:ip maxelem 1048576", *(f"add s {member}" for member in members), ""]
-        return fed(other, "\n".join(lines), "ipset", "restore")
+        lines = difference("fl4-s", None, wanted, 4)  # as wide from the beginning as ours
+        return fed(other, "\n".join([*lines, ""]), "ipset", "restore")
 
 
 def restart(backend: Backend) -> Line:

@@ -44,8 +44,8 @@ class RunningAgent:
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=self.environment)
 
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+    def wait_until_ready(self, patience: float = PATIENCE) -> None:
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             assert self.process, "the agent was not started"
             assert self.process.poll() is None, f"the agent ended: {self.log[-2000:]}"
