@@ -103,13 +103,6 @@ class Scribe:
             reports.write(json.dumps(data) + "\n")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first of them takes as long as all of them, which is longer than a test may take elsewhere."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.timeout(LONGEST + 60))
-
-
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get(IN_GUEST):
         config.pluginmanager.register(Scribe(config))
