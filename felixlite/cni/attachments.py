@@ -9,11 +9,13 @@ GC is garbage.py's.
 One lock for each host interface: whatever comes for one pod comes one after the other, different pods do not wait.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from felixlite.addresses import Prefix
@@ -44,6 +46,8 @@ ADD_PATIENCE: Final = 30.0
 DEL_PATIENCE: Final = 5.0
 PAUSE: Final = 0.05
 LOST: Final = 10  # comparisons lost in a row before we give up
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +197,10 @@ class Attachments:
             self._release(asked.request, who)
             wiring.detach(who.host_interface)
         except (FelixliteError, OSError):
-            self.notes.leave(asked.request, asked.data)
+            try:
+                self.notes.leave(asked.request, asked.data)
+            except OSError as error:  # the runtime hears why the ADD failed, and owes us a DEL
+                log.warning("no note of what a failed ADD left can be written: %s", error)
 
     # -- DEL
 
@@ -209,15 +216,34 @@ class Attachments:
                 return
             try:
                 is_ours = self._release(request, who)
-            except (FelixliteError, OSError):
-                self.notes.leave(request, asked.data)
-                _detach_inside(asked)
+            except (FelixliteError, OSError) as why:
+                try:
+                    if not owed:
+                        self._owe(asked, why)
+                finally:
+                    _detach_inside(asked)
                 return
             if is_ours:
-                self.notes.leave(request, asked.data)
-                self.removals.start(who.host_interface, lambda: self.notes.forget(request))
+                self._remove(asked, who.host_interface, owed=owed)
             else:
                 self.notes.forget(request)
+
+    def _remove(self, asked: Asked, link: str, *, owed: bool) -> None:
+        """Behind the answer's back, with a note for as long; if none can be left, at once."""
+        try:
+            if not owed:
+                self.notes.leave(asked.request, asked.data)
+        except OSError:
+            wiring.detach(link)
+        else:
+            self.removals.start(link, lambda: self.notes.forget(asked.request))
+
+    def _owe(self, asked: Asked, why: Exception) -> None:
+        try:
+            self.notes.leave(asked.request, asked.data)
+        except OSError as error:
+            folder = f"{self.notes.folder}: {error.strerror}"
+            raise CniError(Code.IO_FAILURE, "neither deleted nor noted for later", f"{why}; {folder}") from None
 
     def _release(self, request: Request, who: pods.Whose) -> bool:
         """Addresses and WorkloadEndpoint. False when the name belongs to a younger sandbox: then only the addresses."""
@@ -242,13 +268,22 @@ class Attachments:
             wait_for(self.core.ahead(endpoint, None, lambda: self.core.submit(gone)), DEL_PATIENCE)
 
     def work_off_notes(self) -> None:
+        """One that cannot be worked off stays, and does not hold up the others."""
         for path, data in self.notes.owed():
             try:
-                request = parse_request(data)
-            except CniError:  # nothing that a plugin of ours wrote
-                path.unlink(missing_ok=True)
-                continue
-            self.delete(Asked(request, data), owed=True)
+                self._work_off(path, data)
+            except (FelixliteError, OSError) as error:
+                log.warning("the note %s stays: %s", path, error)
+            except Exception:  # one odd note must not take the agent of the whole node down
+                log.exception("the note %s stays", path)
+
+    def _work_off(self, path: Path, data: bytes) -> None:
+        try:
+            request = parse_request(data)
+        except CniError:  # nothing that a plugin of ours wrote
+            path.unlink(missing_ok=True)
+            return
+        self.delete(Asked(request, data), owed=True)
 
     # -- GC
 

@@ -47,6 +47,9 @@ class SeenLink:
     def is_ours(self) -> bool:
         return self.kind == "veth" and self.mac == HOST_MAC
 
+    def is_paired_with(self, other: "SeenLink") -> bool:
+        return self.kind == other.kind == "veth" and (self.peer, other.peer) == (other.index, self.index)
+
 
 def seen(socket: Socket, link: int | str) -> SeenLink | None:
     try:
@@ -95,7 +98,7 @@ def first_wrong(host_name: str, namespace: int, pod: PodEnd) -> str:
             return f"interface {pod.name} is missing in the pod"
         if ours is None:
             return f"the host's end {host_name} is missing"
-        if (ours.peer, theirs.peer) != (theirs.index, ours.index):
+        if not ours.is_paired_with(theirs):
             return f"interface {pod.name} in the pod is not the other end of {host_name}"
         if theirs.mac != pod.mac:
             return f"interface {pod.name} has the hardware address {theirs.mac} and not {pod.mac}"
@@ -104,6 +107,11 @@ def first_wrong(host_name: str, namespace: int, pod: PodEnd) -> str:
         if not ours.up:
             return f"the host's end {host_name} is down"
         return _first_missing(inside, theirs.index, pod)
+
+
+def strays(inside: Socket, index: int, pod: PodEnd) -> set[Prefix]:
+    """The addresses on the pod's end that are not the pod's. Link-local ones are the kernel's affair."""
+    return {a for a in _addresses(inside, index) if a not in pod.addresses and not a.first.is_link_local}
 
 
 def _first_missing(inside: Socket, index: int, pod: PodEnd) -> str:

@@ -6,6 +6,7 @@ it twice is as good as once.  Whoever works a note off removes it.
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -41,11 +42,14 @@ class Notes:
             os.unlink(f"{self.folder}/{self._name(request)}")  # noqa: PTH108  with every ADD; a Path takes longer
 
     def owed(self) -> Iterator[tuple[Path, bytes]]:
-        """Oldest first."""
+        """Oldest first. What is no file was not left by us."""
         found = []
         for path in self.folder.iterdir():
             with suppress(FileNotFoundError):
-                written = path.stat().st_mtime
+                there = path.lstat()
+                written = there.st_mtime
+                if not stat.S_ISREG(there.st_mode):
+                    continue
                 if path.name[0] != ".":
                     found.append((written, path))
                 elif time.time() - written > CUT_OFF:

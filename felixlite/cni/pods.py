@@ -136,7 +136,7 @@ def _listed(notes: Mapping[str, str], name: str) -> tuple[str, ...]:
         return ()
     try:
         found = json.loads(notes[name])
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: too many brackets
         found = None
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise CniError(Code.INVALID_CONFIG, f"annotation {ANNOTATION}{name}: must be a JSON list", repr(notes[name]))

@@ -4,6 +4,7 @@ A thread takes all that wait, puts them into a group of links and deletes the gr
 the kernel for all of them).  Whoever is about to make a link of the same name waits for it here first.
 """
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import Final
 from felixlite.cni import wiring
 
 GROUP: Final = 0xFE11
+
+log = logging.getLogger(__name__)
 
 
 class Removals:
@@ -60,7 +63,10 @@ class Removals:
             gone = set()
         for link, done in batch:
             if link in gone:  # else the note stays, and it is tried again
-                done()
+                try:
+                    done()
+                except OSError as error:
+                    log.warning("%s is gone, its note cannot be removed: %s", link, error)
             with self._changed:
                 self._pending[link] -= 1
                 if not self._pending[link]:

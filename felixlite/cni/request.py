@@ -66,7 +66,7 @@ def version_of(data: bytes) -> str:
     """The version to answer in, whatever else is wrong with the request."""
     try:
         version = json.loads(data.partition(b"\0\0")[2])["cniVersion"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return NEWEST
     return version if version in VERSIONS else NEWEST
 
@@ -131,6 +131,8 @@ def _config(command: str, text: bytes) -> dict[str, Any]:
         config = json.loads(text)
     except ValueError as error:
         raise CniError(Code.UNDECODABLE, "the network configuration is not JSON", str(error)) from None
+    except RecursionError:
+        raise CniError(Code.UNDECODABLE, "the network configuration is nested too deeply") from None
     if not isinstance(config, dict):
         raise CniError(Code.UNDECODABLE, "the network configuration is no JSON object", type(config).__name__)
     _check_version(command, config.get("cniVersion"))

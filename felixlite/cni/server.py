@@ -16,7 +16,7 @@ import queue
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -107,7 +107,10 @@ class Server:
     def work_off_notes(self) -> None:
         while not self._stopped.is_set():
             if self.attachments.core.state()[0] != Code.NOT_AVAILABLE:
-                self.attachments.work_off_notes()
+                try:
+                    self.attachments.work_off_notes()
+                except OSError as error:
+                    log.warning("the notes cannot be read: %s", error)
             self._stopped.wait(NOTES_EVERY)
 
     # -- one request
@@ -119,8 +122,7 @@ class Server:
                 return
             failed, text = self.answer(data, descriptors[0] if descriptors else None, stopwatch)
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close(descriptors)
         caller.sendall((b"1" if failed else b"0") + text)
         stopwatch.lap("answer")
         if not failed and "rows" in stopwatch.laps:
@@ -131,14 +133,15 @@ class Server:
         try:
             request = requests.parse(data)
             answer = self._verbs[request.command](Asked(request, data, netns, stopwatch or Stopwatch()))
+            return False, json.dumps(answer).encode() + b"\n" if answer is not None else b""
         except CniError as problem:
-            return True, _refusal(data, problem)
+            found = problem
         except FelixliteError as error:
-            return True, _refusal(data, CniError(Code.FAILED, "the pod's network could not be made", str(error)))
+            found = CniError(Code.FAILED, "the pod's network could not be made", str(error))
         except Exception as error:  # one odd request must not take the agent of the whole node down
             log.exception("a request of the CNI plugin failed")
-            return True, _refusal(data, CniError(Code.FAILED, "the felixlite agent stumbled over this", repr(error)))
-        return False, json.dumps(answer).encode() + b"\n" if answer is not None else b""
+            found = CniError(Code.FAILED, "the felixlite agent stumbled over this", repr(error))
+        return True, _refusal(data, found)
 
     def _delete(self, asked: Asked) -> None:
         self.attachments.delete(asked)
@@ -169,19 +172,31 @@ def _title(data: bytes) -> str:
 
 def _received(caller: socket.socket) -> tuple[bytes, list[int]]:
     """All that the plugin sent, and the descriptors that came along."""
-    data, ancillary, _, _ = caller.recvmsg(65536, socket.CMSG_LEN(16))
+    data, ancillary, _, _ = caller.recvmsg(65536, socket.CMSG_LEN(16), socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(content[: len(content) // 4 * 4])
-    parts, size = [data], len(data)
-    while data:
-        data = caller.recv(65536)
+    try:
+        return data + (_rest(caller, len(data)) if data else b""), list(descriptors)
+    except OSError:  # nobody else knows of them
+        _close(descriptors)
+        raise
+
+
+def _rest(caller: socket.socket, size: int) -> bytes:
+    parts = []
+    while data := caller.recv(65536):
         parts.append(data)
         size += len(data)
         if size > LONGEST_REQUEST:
             raise OSError("too long a request")
-    return b"".join(parts), list(descriptors)
+    return b"".join(parts)
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _hung_up(caller: socket.socket) -> bool:

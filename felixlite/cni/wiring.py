@@ -23,7 +23,7 @@ from typing import Final
 
 from felixlite.addresses import Address, Prefix
 from felixlite.cni.errors import CniError, Code
-from felixlite.cni.looking import PodEnd, seen
+from felixlite.cni.looking import PodEnd, seen, strays
 from felixlite.cni.names import EVERYTHING, EVERYTHING_6, GATEWAY, GATEWAY_6, HOST_MAC
 from felixlite.kernel import messages
 from felixlite.kernel.messages import VethEnd
@@ -173,7 +173,11 @@ def _host_messages(index: int, pod: PodEnd) -> list[Message]:
 
 
 def _taken_over(host: Socket, name: str, inside: Socket, pod: PodEnd, elsewhere: Elsewhere) -> tuple[int, int] | None:
-    """Something has the name. Our own pair is used, our own older end is removed, anything else is an error."""
+    """Something has the name. Our own pair is used, our own older end is removed, anything else is an error.
+
+    A pair with somebody else's address on it goes too: of an ADD that was killed before the store knew of the address,
+    which may be another pod's by now; and the pod would send with it.
+    """
     ours, theirs = seen(host, name), seen(inside, pod.name)
     if ours and not ours.is_ours:
         raise CniError(
@@ -181,10 +185,12 @@ def _taken_over(host: Socket, name: str, inside: Socket, pod: PodEnd, elsewhere:
             f"the host interface {name} is held by somebody else",
             f"a {ours.kind or 'hardware'} link with MAC {ours.mac}; remove or rename it",
         )
-    if ours and theirs and theirs.kind == "veth" and (ours.peer, theirs.peer) == (theirs.index, ours.index):
-        host.do(messages.set_link(name, mtu=pod.mtu), *_host_messages(ours.index, pod))
-        inside.do(messages.set_link(theirs.index, mtu=pod.mtu, mac=pod.mac))
-        return ours.index, theirs.index
+    if ours and theirs and ours.is_paired_with(theirs):
+        if not strays(inside, theirs.index, pod):
+            host.do(messages.set_link(name, mtu=pod.mtu), *_host_messages(ours.index, pod))
+            inside.do(messages.set_link(theirs.index, mtu=pod.mtu, mac=pod.mac))
+            return ours.index, theirs.index
+        theirs = None  # goes with ours
     if theirs and not (theirs.kind == "veth" and elsewhere.let_go()):
         raise CniError(
             Code.FAILED, f"CNI_IFNAME {pod.name} exists in the pod already", f"a {theirs.kind or 'hardware'} link"

@@ -1,6 +1,9 @@
 """What goes wrong around an attachment: nothing leaks, nothing of a stranger is touched, and the next try works."""
 
 import json
+import os
+import select
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,11 +15,12 @@ from typing import Any
 import pytest
 
 from felixlite.cni.names import HOST_MAC
+from felixlite.cni.server import WORKERS
 from felixlite.datastore.store import Entry, Key, Meanwhile, Write
 from felixlite.errors import Unreachable
 from felixlite.ipam.assign import Request
 from felixlite.ipam.store import Ipam
-from tests.support.cni import PluginNode, eventually, nothing_is_left, pod
+from tests.support.cni import PluginNode, eventually, nothing_is_left, open_descriptors, pod, refused
 from tests.support.netns import Namespace
 
 
@@ -164,6 +168,97 @@ def test_a_pair_made_for_an_address_that_somebody_else_got_is_made_for_the_next(
     assert one.routes() == {added.address}
 
 
+# -- requests
+
+
+def test_a_request_nested_a_hundred_thousand_deep_is_code_6_and_the_worker_lives(
+    one: PluginNode, space: Namespace
+) -> None:
+    nested = json.dumps(one.config())[:-1] + ',"x":' + "[" * 100_000 + "]" * 100_000 + "}"
+    for _ in range(WORKERS + 1):
+        assert one.run("ADD", space, stdin=nested).answer["code"] == 6
+    assert one.run("ADD", space).code == 0
+
+
+def test_callers_that_are_killed_before_they_read_the_greeting_leave_no_descriptor(
+    one: PluginNode, space: Namespace
+) -> None:
+    before = open_descriptors()
+    for _ in range(20):
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller,
+            visited_file(space) as descriptor,
+        ):
+            caller.connect(str(one.run_directory / "cni.sock"))
+            socket.send_fds(caller, [b"CNI_COMMAND=ADD\0CNI_CONT"], [descriptor])
+            assert select.select([caller], [], [], 30)[0]  # the greeting is there, unread: closing now is a reset
+    assert one.run("ADD", space).code == 0
+    eventually(lambda: open_descriptors() <= before)
+
+
+@contextmanager
+def visited_file(space: Namespace) -> Iterator[int]:
+    descriptor = os.open(space.path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+# -- notes
+
+
+@contextmanager
+def no_room_for_another_note(one: PluginNode) -> Iterator[None]:
+    folder = one.run_directory / "cni-notes"
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"nr_inodes={1 + len(kept)}", "tmpfs", folder], check=True)
+    try:
+        for name, data in kept.items():
+            (folder / name).write_bytes(data)
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_del_without_room_for_a_note_removes_the_pair_before_it_answers(one: PluginNode, space: Namespace) -> None:
+    assert one.run("ADD", space).code == 0
+    with no_room_for_another_note(one):
+        deleted = one.run("DEL", space)
+        assert deleted.code == 0, deleted.printed
+        assert nothing_is_left(one)
+
+
+def test_del_that_can_neither_be_done_nor_noted_says_so(one: PluginNode, space: Namespace) -> None:
+    assert one.run("ADD", space).code == 0
+    with no_room_for_another_note(one), store_away(one):
+        refused(one.run("DEL", space), 5, "noted", "No space left", "127.0.0.1:2379")
+        assert [link["ifname"] for link in space.show("link")] == ["lo"]
+    assert one.run("DEL", space).code == 0
+    eventually(lambda: nothing_is_left(one) and not one.notes())
+
+
+def test_notes_are_worked_off_where_there_is_no_room_for_another(one: PluginNode, space: Namespace) -> None:
+    assert one.run("ADD", space).code == 0
+    with store_away(one):
+        assert one.run("DEL", space).code == 0
+        with no_room_for_another_note(one):
+            one.attachments.work_off_notes()  # as the thread does it every few seconds
+            assert one.notes() == ["c1.eth0"]
+    with no_room_for_another_note(one):
+        one.attachments.work_off_notes()
+        eventually(lambda: nothing_is_left(one) and not one.notes())
+
+
+def test_a_directory_among_the_notes_holds_nothing_up(one: PluginNode, space: Namespace) -> None:
+    (one.run_directory / "cni-notes" / "a").mkdir()
+    assert one.run("ADD", space).code == 0
+    with store_away(one):
+        assert one.run("DEL", space).code == 0
+    one.attachments.work_off_notes()
+    eventually(lambda: nothing_is_left(one) and one.notes() == ["a"])
+
+
 # -- the kernel
 
 
@@ -191,6 +286,24 @@ def test_a_pair_that_a_killed_add_left_is_taken_over(one: PluginNode, space: Nam
     assert ran.code == 0, ran.printed
     assert "1 received" in space.command("ping", "-c1", "-W2", "192.0.2.77")
     assert one.host_links() == {name}
+
+
+def test_a_pair_with_an_address_that_is_another_pods_by_now_is_made_anew(one: PluginNode, space: Namespace) -> None:
+    """The ADD was killed before the store knew of the address that its pair was made with."""
+    drafted = one.run("ADD", space).address
+    one.stop()
+    for entry in one.store.list("WorkloadEndpoint").entries:
+        one.store.commit([Write(entry.key, None, entry.revision)])
+    one.ipam.release_handle("net.c1", [])
+    Ipam(one.store, one.name).assign_address(Request("another pod", {}), ip_address(drafted))
+    one.start()
+    added = one.run("ADD", space)
+    assert added.code == 0, added.printed
+    assert drafted != added.address
+    assert addresses_of(space) == [added.address]
+    assert one.routes() == {added.address}
+    assert "1 received" in space.command("ping", "-c1", "-W2", "192.0.2.77")
+    assert one.run("CHECK", space, prevResult=added.answer).code == 0
 
 
 def test_a_namespace_that_vanishes_is_an_error_and_nothing_stays(one: PluginNode) -> None:

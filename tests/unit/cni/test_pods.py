@@ -98,9 +98,10 @@ def test_families_follow_the_annotation_or_the_configuration() -> None:
 
 
 @pytest.mark.parametrize("annotation", ["ipAddrs", "ipv4pools", "ipFamilies"])
-def test_an_annotation_that_is_no_list_is_refused_by_its_name(annotation: str) -> None:
+@pytest.mark.parametrize("text", ["10.0.0.9", "[5]", "[" * 100_000])
+def test_an_annotation_that_is_no_list_is_refused_by_its_name(annotation: str, text: str) -> None:
     with pytest.raises(CniError) as caught:
-        wants(K8S, document("web-0", **{annotation: "10.0.0.9"}))
+        wants(K8S, document("web-0", **{annotation: text}))
     assert caught.value.code == Code.INVALID_CONFIG
     assert annotation in caught.value.message
 

@@ -71,6 +71,7 @@ def test_what_is_about_the_network_needs_no_container(command: str) -> None:
         (b"{", Code.UNDECODABLE),
         (b"", Code.UNDECODABLE),
         (b"[]", Code.UNDECODABLE),
+        (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", Code.UNDECODABLE),
         ({"cniVersion": "0.2.0"}, Code.INCOMPATIBLE_VERSION),
         ({"cniVersion": "2.0.0"}, Code.INCOMPATIBLE_VERSION),
         ({"cniVersion": None}, Code.INCOMPATIBLE_VERSION),
@@ -112,6 +113,7 @@ def test_an_error_is_said_in_the_version_that_was_asked_for_if_we_speak_it() -> 
     assert version_of(sent({"cniVersion": "0.4.0"})) == "0.4.0"
     assert version_of(sent({"cniVersion": "9"})) == "1.1.0"
     assert version_of(sent(b"no json")) == "1.1.0"
+    assert version_of(sent(b"[" * 100_000)) == "1.1.0"
 
 
 def test_a_capability_wins_over_an_argument() -> None:
