@@ -195,6 +195,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{side:<12} {_end_text(found[side])}"
     if found["service"]:
         yield f"service      {_service_text(found['service'])}"
+        if found["service"]["behind"] and not found["source"]["pod"]:
+            yield "             who is no pod may arrive there with a node's address instead of its own"
     yield f"nat          {found['nat']}"
     if found["tunnel"]:
         yield f"tunnel       {found['tunnel']}"

@@ -69,6 +69,8 @@ def test_a_service_is_named_and_what_stands_behind_it_is_judged() -> None:
     assert found["nat"] == "the source address is kept: the destination is inside of a pool"
     said = "service      default/web at 10.96.0.7 port 80: kube-proxy sends it to 10.65.0.1 port 8080"
     assert said in list(lines(found))
+    assert not any("a node's address" in line for line in lines(found))
+    assert any("a node's address" in line for line in lines({**found, "source": {**found["source"], "pod": None}}))
 
 
 def test_of_several_backends_one_that_is_denied_is_shown() -> None:
