@@ -5,11 +5,14 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from felixlite.datastore import connect
+from felixlite.datastore.store import Key
 from felixlite.lab import world
 from felixlite.lab.lab import Lab
 from felixlite.lab.world import within
@@ -17,6 +20,7 @@ from felixlite.lab.world import within
 API = "projectcalico.org/v3"
 PORT = 9999
 DENIED = 3  # datagrams
+WRONG = [{"action": "Alow"}]
 
 
 def document(kind: str, name: str, **more: Any) -> dict[str, Any]:
@@ -94,6 +98,37 @@ def test_the_ends_may_be_pods_addresses_sets_and_nodes(guarded: Lab) -> None:
     by_node = asked(guarded, "n1-a", "n2")
     assert (by_node["destination"]["node"], by_node["action"]) == ("n2", "Allow")
     assert {found["action"] for found in (by_pod, by_address, by_set)} == {"Deny"}
+
+
+def scribbled(lab: Lab) -> None:
+    """The policy, written past every check."""
+
+    def write() -> None:
+        with closing(connect(lab.store_url)) as store:
+            entry = store.get(Key("GlobalNetworkPolicy", "guard"))
+            assert entry
+            store.update(
+                entry.key, {**entry.document, "spec": guard("Deny")["spec"] | {"ingress": WRONG}}, entry.revision
+            )
+
+    within(lab.topology.switch, write)
+
+
+def note(lab: Lab, *more: str) -> str | None:
+    found: str | None = asked(lab, "n2-a", "n1-a", *more)["way"][-1]["note"]
+    return found
+
+
+def test_an_agent_judges_by_the_version_that_it_enforces(guarded: Lab, tmp_path: Path) -> None:
+    scribbled(guarded)
+    try:
+        good = "its last good version: the one in the store is invalid"
+        world.wait_for(lambda: note(guarded) == good, "the agent to have read it", 60.0)
+        assert asked(guarded, "n2-a", "n1-a")["way"][-1]["rule"] == 0
+        assert note(guarded, "--run-dir", str(tmp_path)) == "invalid: closes what it selects"  # no agent there
+    finally:
+        guarded.felixlite("apply", "-f", "-", stdin=json.dumps(guard("Deny")))
+        world.wait_for(lambda: note(guarded) is None, "the policy to be good again", 60.0)
 
 
 def test_a_change_is_judged_without_being_made(guarded: Lab, tmp_path: Path) -> None:
