@@ -45,6 +45,7 @@ from felixlite.snapshot import Change, Gone, LinkState, Put
 ADD_PATIENCE: Final = 30.0
 DEL_PATIENCE: Final = 5.0
 PAUSE: Final = 0.05
+LONGEST_TOLD: Final = 300  # characters of a row: chains of policy are longer
 LOST: Final = 10  # comparisons lost in a row before we give up
 
 log = logging.getLogger(__name__)
@@ -314,7 +315,12 @@ class Attachments:
         for table, diff in self.core.differences().items():
             for key, (before, after) in diff.upserts.items():
                 if concerns(key, workload):
-                    return f"{table}: {key} is {before or 'missing'} and not {after}"
+                    told = f"{table}: {key} is {before or 'missing'} and not {after}"
+                    return (
+                        told
+                        if len(told) < LONGEST_TOLD
+                        else f"{table}: {key} is not as it was made; see `felixlite diff`"
+                    )
         return ""
 
 

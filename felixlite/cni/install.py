@@ -20,6 +20,7 @@ from felixlite.errors import Misconfigured
 HERE: Final = Path(__file__).parent
 BUILT: Final = HERE / "felixlite-cni"  # by hatch_build.py
 TYPE: Final = "felixlite"
+DRAFT: Final = ".felixlite-"
 CAPABILITIES: Final = {"portmap": {"portMappings": True}, "bandwidth": {"bandwidth": True}}
 EXTRAS: Final[dict[str, dict[str, Any]]] = {"portmap": {"snat": True}}
 
@@ -63,6 +64,7 @@ def uninstall(bin_directory: Path, conf_file: Path) -> list[Path]:
         if path.exists() and is_ours(path):
             path.unlink()
             removed.append(path)
+        _remove_drafts(path.parent)
     return removed
 
 
@@ -99,17 +101,29 @@ def write(path: Path, content: bytes, mode: int) -> None:
     """All of it or nothing, also for those who are reading or running it now."""
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".felixlite-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        Path(draft).chmod(mode)
-        Path(draft).rename(path)
+        _write(path, content, mode)
     except OSError as error:
         raise Misconfigured(
             f"{path}: {error.strerror}; is that directory right, and may this user write to it?"
         ) from None
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=DRAFT, delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).chmod(mode)
+            Path(file.name).rename(path)
+        except OSError:
+            Path(file.name).unlink()
+            raise
+
+
+def _remove_drafts(directory: Path) -> None:
+    for draft in directory.glob(f"{DRAFT}*"):
+        draft.unlink(missing_ok=True)
 
 
 def _is_our_conflist(path: Path) -> bool:

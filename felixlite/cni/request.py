@@ -16,6 +16,7 @@ from felixlite.cni.names import handle_id
 VERSIONS: Final = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NEWEST: Final = VERSIONS[-1]
 NETWORK_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+LONGEST_CONTAINER: Final = 200  # with the interface it becomes the name of a file, which ends at 255
 SINCE: Final = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 NEEDED: Final = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -78,7 +79,9 @@ def parse(data: bytes) -> Request:
         pairs = (line.partition("=") for line in head.decode().split("\0"))
     except UnicodeDecodeError as error:
         raise CniError(Code.INVALID_ENVIRONMENT, "a CNI_ variable is not UTF-8", str(error)) from None
-    environment = {name: value for name, _, value in pairs}
+    environment: dict[str, str] = {}
+    for name, _, value in pairs:
+        environment.setdefault(name, value)  # of a variable that is there twice, the plugin too takes the first
     command = environment.get("CNI_COMMAND", "")
     if command not in NEEDED:
         raise CniError(
@@ -101,8 +104,8 @@ def _check_environment(command: str, environment: Mapping[str, str]) -> None:
     if not NEEDED[command]:
         return
     container, interface = environment["CNI_CONTAINERID"], environment["CNI_IFNAME"]
-    if not NETWORK_NAME.fullmatch(container):
-        allowed = "a letter or digit, then letters, digits, '_', '.', '-'"
+    if len(container) > LONGEST_CONTAINER or not NETWORK_NAME.fullmatch(container):
+        allowed = f"a letter or digit, then letters, digits, '_', '.', '-', at most {LONGEST_CONTAINER} in all"
         raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_CONTAINERID {container!r} is no container ID", allowed)
     if why := _bad_interface(interface):
         raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_IFNAME {interface!r} is no interface name", why)

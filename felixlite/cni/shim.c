@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,13 +32,16 @@
 
 #define DEFAULT_SOCKET "/run/felixlite/cni.sock"
 #define NEWEST "1.1.0"
-#define VERSIONS "\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\""
 #define NOTES "cni-notes"
 #define LONGEST_INPUT (4 << 20)
+#define LONGEST_CONTAINER 200 /* with the interface it becomes the name of a file, which ends at 255 */
 #define GREETING_MS 1500 /* an agent that is there answers at once: its queue is not what we wait for here */
 #define ANSWER_MS 60000
 
 extern char **environ;
+
+static const char *const VERSIONS[] = {"0.3.1", "0.4.0", "1.0.0", NEWEST, NULL};
+static const char *const COMMANDS[] = {"ADD", "DEL", "CHECK", "GC", "STATUS", NULL};
 
 struct text {
     char *data;
@@ -46,6 +50,8 @@ struct text {
 
 static void append(struct text *text, const void *data, size_t size)
 {
+    if (!size)
+        return;
     if (text->size + size > text->room) {
         text->room = 2 * (text->size + size) + 4096;
         text->data = realloc(text->data, text->room);
@@ -56,13 +62,16 @@ static void append(struct text *text, const void *data, size_t size)
     text->size += size;
 }
 
+static void append_text(struct text *text, const char *plain)
+{
+    append(text, plain, strlen(plain));
+}
+
 static void append_json(struct text *text, const char *plain)
 {
     char escape[8];
     for (const unsigned char *c = (const unsigned char *)plain; *c; c++) {
-        if (*c == '"' || *c == '\\')
-            append(text, escape, (size_t)sprintf(escape, "\\%c", *c));
-        else if (*c < 0x20 || *c >= 0x7f) /* byte by byte: the result is valid JSON whatever the bytes were */
+        if (*c < 0x20 || *c >= 0x7f || *c == '"' || *c == '\\') /* byte by byte: the result is valid JSON whatever the bytes were */
             append(text, escape, (size_t)sprintf(escape, "\\u%04x", *c));
         else
             append(text, c, 1);
@@ -75,20 +84,17 @@ static const char *variable(const char *name)
     return value ? value : "";
 }
 
-/* Is it one of a list of quoted words? */
-static int among(const char *word, const char *quoted_words)
+static int among(const char *word, const char *const *words)
 {
-    char quoted[24];
-    snprintf(quoted, sizeof quoted, "\"%.16s\"", word);
-    return strstr(quoted_words, quoted) != NULL;
+    while (*words && strcmp(word, *words) != 0)
+        words++;
+    return *words != NULL;
 }
 
 static int write_all(int fd, const char *data, size_t size)
 {
     while (size) {
         ssize_t count = write(fd, data, size);
-        if (count < 0 && errno == EINTR)
-            continue;
         if (count <= 0)
             return -1;
         data += count;
@@ -102,6 +108,15 @@ static long now_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* What the backslash at `*at` stands for; `*at` becomes the last character of it. Go writes & < > as \u0026 \u003c \u003e. */
+static char unescaped(const char **at, const char *end)
+{
+    for (const char *known = "u0026&u003c<u003e>"; *known; known += 6)
+        if (end - *at > 5 && memcmp(*at + 1, known, 5) == 0)
+            return *at += 5, known[5];
+    return *++*at;
 }
 
 /* The string member `name` of the outermost object; 0 if there is none. Malformed JSON is the agent's to complain about. */
@@ -118,10 +133,9 @@ static int member(const struct text *json, const char *name, char *value, size_t
             continue;
         size_t size = 0;
         for (; at < end && *at != '"'; at++) {
-            if (*at == '\\' && at + 1 < end)
-                at++;
+            char meant = *at == '\\' && at + 1 < end ? unescaped(&at, end) : *at;
             if (size + 1 < room)
-                value[size++] = *at;
+                value[size++] = meant;
         }
         value[size] = 0;
         at += at < end;
@@ -135,23 +149,41 @@ static int member(const struct text *json, const char *name, char *value, size_t
     return 0;
 }
 
+/* What every answer of ours begins with: the version that was asked for, or our newest if we do not know that one. */
+static void append_version(struct text *out, const struct text *config)
+{
+    char version[16];
+    if (!member(config, "cniVersion", version, sizeof version) || !among(version, VERSIONS))
+        strcpy(version, NEWEST);
+    append_text(out, "{\"cniVersion\":\"");
+    append_text(out, version);
+}
+
 static int say_error(const struct text *config, int code, const char *message, const char *details)
 {
     struct text out = {0};
-    char version[16], number[16];
-    if (!member(config, "cniVersion", version, sizeof version) || !among(version, VERSIONS))
-        strcpy(version, NEWEST);
-    append(&out, "{\"cniVersion\":\"", 15);
-    append_json(&out, version);
-    append(&out, "\",\"code\":", 9);
-    append(&out, number, (size_t)sprintf(number, "%d", code));
-    append(&out, ",\"msg\":\"", 8);
+    char number[40];
+    append_version(&out, config);
+    append(&out, number, (size_t)sprintf(number, "\",\"code\":%d,\"msg\":\"", code));
     append_json(&out, message);
-    append(&out, "\",\"details\":\"", 13);
+    append_text(&out, "\",\"details\":\"");
     append_json(&out, details);
-    append(&out, "\"}\n", 3);
+    append_text(&out, "\"}\n");
     write_all(1, out.data, out.size);
     return 1;
+}
+
+static int say_versions(const struct text *config)
+{
+    struct text out = {0};
+    append_version(&out, config);
+    append_text(&out, "\",\"supportedVersions\":[\"");
+    for (const char *const *version = VERSIONS; *version; version++) {
+        append_text(&out, version == VERSIONS ? "" : "\",\"");
+        append_text(&out, *version);
+    }
+    append_text(&out, "\"]}\n");
+    return write_all(1, out.data, out.size) != 0;
 }
 
 static void read_config(struct text *config)
@@ -159,8 +191,6 @@ static void read_config(struct text *config)
     char chunk[16384];
     ssize_t count;
     while ((count = read(0, chunk, sizeof chunk)) != 0) {
-        if (count < 0 && errno == EINTR)
-            continue;
         if (count < 0)
             _exit(say_error(config, 5, "reading the network configuration from stdin failed", strerror(errno)));
         append(config, chunk, (size_t)count);
@@ -281,16 +311,13 @@ static int is_plain(const char *name)
 /* Written beside and renamed: the agent finds all of the note or nothing. The same DEL again is the same note. */
 static int leave_note(const char *socket_path, const struct text *request)
 {
-    char directory[160], draft[640], note[640];
+    char run[200], directory[220], draft[640], note[640];
     const char *slash = strrchr(socket_path, '/');
-    snprintf(directory, sizeof directory, "%.*s/" NOTES, (int)(slash ? slash - socket_path : 1), slash ? socket_path : ".");
+    snprintf(run, sizeof run, "%.*s", (int)(slash ? slash - socket_path : 1), slash ? socket_path : ".");
+    snprintf(directory, sizeof directory, "%s/" NOTES, run);
     snprintf(note, sizeof note, "%s/%s.%s", directory, variable("CNI_CONTAINERID"), variable("CNI_IFNAME"));
     snprintf(draft, sizeof draft, "%s/.%d", directory, (int)getpid());
-    if (slash) {
-        *strrchr(directory, '/') = 0;
-        mkdir(directory, 0700);
-        directory[strlen(directory)] = '/';
-    }
+    mkdir(run, 0700);
     mkdir(directory, 0700);
     int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -305,8 +332,7 @@ static int leave_note(const char *socket_path, const struct text *request)
 static int is_our_own(int namespace)
 {
     struct stat here, there;
-    return stat("/proc/self/ns/net", &here) != 0 || fstat(namespace, &there) != 0 ||
-           (here.st_dev == there.st_dev && here.st_ino == there.st_ino);
+    return stat("/proc/self/ns/net", &here) || fstat(namespace, &there) || (here.st_dev == there.st_dev && here.st_ino == there.st_ino);
 }
 
 /* Deletes the interface in the pod, and with it the host's end. What fails here is done by the agent from the note. */
@@ -335,16 +361,16 @@ static void delete_interface(void)
 
 static int without_agent(const char *command, const char *socket_path, const struct text *request, const struct text *config)
 {
-    char details[400];
+    char details[600];
     snprintf(details, sizeof details,
-             "no answer at %.120s (%s); is `felixlite agent` running on this node? See `felixlite status` and its log",
+             "no answer at %s (%s); is `felixlite agent` running on this node? See `felixlite status` and its log",
              socket_path, strerror(errno));
     if (strcmp(command, "STATUS") == 0)
         return say_error(config, 50, "the felixlite agent is not available", details);
     if (strcmp(command, "DEL") != 0)
         return say_error(config, 11, "the felixlite agent is away, try again later", details);
     const char *container = variable("CNI_CONTAINERID"), *interface = variable("CNI_IFNAME");
-    if (!is_plain(container) || strlen(container) > 200)
+    if (!is_plain(container) || strlen(container) > LONGEST_CONTAINER)
         return say_error(config, 4, "CNI_CONTAINERID is missing or not a container ID", container);
     if (!*interface || strlen(interface) > 15 || strchr(interface, '/'))
         return say_error(config, 4, "CNI_IFNAME is missing or not an interface name", interface);
@@ -359,18 +385,16 @@ int main(void)
     struct text config = {0}, request = {0}, answer = {0};
     char path[200];
     const char *command = variable("CNI_COMMAND");
-    if (strcmp(command, "VERSION") == 0)
-        return write_all(1, "{\"cniVersion\":\"" NEWEST "\",\"supportedVersions\":[" VERSIONS "]}\n",
-                         sizeof "{\"cniVersion\":\"" NEWEST "\",\"supportedVersions\":[" VERSIONS "]}\n" - 1) != 0;
-    if (!among(command, "\"ADD\" \"DEL\" \"CHECK\" \"GC\" \"STATUS\""))
+    signal(SIGPIPE, SIG_IGN); /* nobody reads our answer any more: that is a failure, and no crash */
+    if (strcmp(command, "VERSION") != 0 && !among(command, COMMANDS))
         return say_error(&config, 4, "CNI_COMMAND must be ADD, DEL, CHECK, GC, STATUS or VERSION", command);
     read_config(&config);
-    if (!member(&config, "socket", path, sizeof path))
+    if (strcmp(command, "VERSION") == 0)
+        return say_versions(&config);
+    if (!member(&config, "socket", path, sizeof path) || !*path)
         strcpy(path, DEFAULT_SOCKET);
     build_request(&request, &config);
     if (ask(path, &request, &answer) != 0)
         return without_agent(command, path, &request, &config);
-    if (write_all(1, answer.data + 2, answer.size - 2) != 0)
-        return 1;
-    return answer.data[1] != '0';
+    return write_all(1, answer.data + 2, answer.size - 2) != 0 || answer.data[1] != '0';
 }

@@ -13,8 +13,10 @@ DEFAULT_SOCKET = "/run/felixlite/cni.sock"
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 NOTES = "cni-notes"
 LONGEST_INPUT = 4 << 20
+LONGEST_CONTAINER = 200
 GREETING = 1.5
 ANSWER = 60.0
+ESCAPES = ((b"\\u0026", b"&"), (b"\\u003c", b"<"), (b"\\u003e", b">"), (b"\\/", b"/"), (b'\\"', b'"'))
 PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 
@@ -46,12 +48,19 @@ def member(json: bytes, name: bytes) -> bytes:
         start = at
         while at < len(json) and json[at] != 0x22:
             at += 2 if json[at] == 0x5C else 1
-        value = json[start:at].replace(b"\\/", b"/").replace(b'\\"', b'"').replace(b"\\\\", b"\\")
+        value = json[start:at]
         at += 1
         if wanted and depth == 1:
-            return value
+            return unescaped(value) if b"\\" in value else value
         wanted = depth == 1 and value == name and json[at:].lstrip()[:1] == b":"
     return b""
+
+
+def unescaped(value: bytes) -> bytes:
+    parts = value.split(b"\\\\")
+    for written, meant in ESCAPES:
+        parts = [part.replace(written, meant) for part in parts]
+    return b"\\".join(parts)
 
 
 def quoted(text: str) -> str:
@@ -59,20 +68,28 @@ def quoted(text: str) -> str:
     return '"' + "".join(safe) + '"'
 
 
-def say_error(config: bytes, code: int, message: str, details: str) -> int:
+def version_of(config: bytes) -> str:
+    """The version that was asked for, or our newest if we do not know that one."""
     version = member(config, b"cniVersion").decode("latin-1")
-    version = version if version in VERSIONS else VERSIONS[-1]
-    members = f'"cniVersion":"{version}","code":{code},"msg":{quoted(message)},"details":{quoted(details)}'
+    return version if version in VERSIONS else VERSIONS[-1]
+
+
+def say_versions(config: bytes) -> int:
+    versions = ",".join(f'"{version}"' for version in VERSIONS)
+    write_all(1, f'{{"cniVersion":"{version_of(config)}","supportedVersions":[{versions}]}}\n'.encode())
+    return 0
+
+
+def say_error(config: bytes, code: int, message: str, details: str) -> int:
+    members = f'"cniVersion":"{version_of(config)}","code":{code},"msg":{quoted(message)},"details":{quoted(details)}'
     write_all(1, b"{" + members.encode() + b"}\n")
     return 1
 
 
 def read_config() -> bytes:
     config = b""
-    while chunk := posix.read(0, 65536):
+    while len(config) <= LONGEST_INPUT and (chunk := posix.read(0, 65536)):
         config += chunk
-        if len(config) > LONGEST_INPUT:
-            raise ValueError
     return config
 
 
@@ -95,7 +112,7 @@ def ask(path: bytes, request: bytes) -> bytes:
                 talk.settimeout(ANSWER)
             answer += chunk
     except OSError as error:
-        raise Away(str(error)) from None
+        raise Away(error.strerror or str(error)) from None
     if len(answer) < 2:
         raise Away("it went away while it worked on this")
     return answer
@@ -135,9 +152,10 @@ def is_plain(name: bytes) -> bool:
 
 def leave_note(path: bytes, request: bytes) -> None:
     """Written beside and renamed: the agent finds all of the note or nothing. The same DEL again is the same note."""
-    run = path.rpartition(b"/")[0] or b"."
+    run, slash, _ = path.rpartition(b"/")
+    run = run if slash else b"."
     directory = run + b"/" + NOTES.encode()
-    for needed in (run, directory):
+    for needed in (run or b"/", directory):
         try:  # noqa: SIM105  contextlib costs as much as all of this program
             posix.mkdir(needed, 0o700)
         except FileExistsError:
@@ -154,7 +172,10 @@ def delete_interface() -> None:
     import ctypes
     import struct
 
-    namespace = posix.open(variable("CNI_NETNS"), posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    try:
+        namespace = posix.open(variable("CNI_NETNS"), posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError:  # it is gone, and with it the interface
+        return
     here, there = posix.stat("/proc/self/ns/net"), posix.fstat(namespace)
     if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino) or ctypes.CDLL(None).setns(namespace, 0x40000000):
         return
@@ -173,37 +194,35 @@ def without_agent(command: bytes, path: bytes, why: str, request: bytes, config:
     if command != b"DEL":
         return say_error(config, 11, "the felixlite agent is away, try again later", details)
     container, interface = variable("CNI_CONTAINERID"), variable("CNI_IFNAME")
-    if not is_plain(container) or len(container) > 200:
+    if not is_plain(container) or len(container) > LONGEST_CONTAINER:
         return say_error(config, 4, "CNI_CONTAINERID is missing or not a container ID", container.decode("latin-1"))
     if not 0 < len(interface) < 16 or b"/" in interface:
         return say_error(config, 4, "CNI_IFNAME is missing or not an interface name", interface.decode("latin-1"))
     try:
         leave_note(path, request)
     except OSError as error:
-        return say_error(config, 5, "the felixlite agent is away, and its run directory takes no note", str(error))
+        return say_error(config, 5, "the felixlite agent is away, and its run directory takes no note", error.strerror)
     try:
         delete_interface()
     except OSError as error:
-        posix.write(2, f"felixlite: deleting the pod's interface: {error}\n".encode())
+        posix.write(2, f"felixlite: deleting the pod's interface: {error.strerror}\n".encode())
     return 0
 
 
 def main() -> int:
     command = variable("CNI_COMMAND")
-    if command == b"VERSION":
-        versions = ",".join(f'"{version}"' for version in VERSIONS)
-        write_all(1, f'{{"cniVersion":"{VERSIONS[-1]}","supportedVersions":[{versions}]}}\n'.encode())
-        return 0
-    if command not in (b"ADD", b"DEL", b"CHECK", b"GC", b"STATUS"):
+    if command not in (b"VERSION", b"ADD", b"DEL", b"CHECK", b"GC", b"STATUS"):
         return say_error(
             b"", 4, "CNI_COMMAND must be ADD, DEL, CHECK, GC, STATUS or VERSION", command.decode("latin-1")
         )
     try:
         config = read_config()
     except OSError as error:
-        return say_error(b"", 5, "reading the network configuration from stdin failed", str(error))
-    except ValueError:
-        return say_error(b"", 7, "the network configuration is longer than 4 MiB", "")
+        return say_error(b"", 5, "reading the network configuration from stdin failed", error.strerror)
+    if len(config) > LONGEST_INPUT:
+        return say_error(config, 7, "the network configuration is longer than 4 MiB", "")
+    if command == b"VERSION":
+        return say_versions(config)
     path = member(config, b"socket") or DEFAULT_SOCKET.encode()
     request = request_of(config)
     try:
@@ -214,5 +233,12 @@ def main() -> int:
     return answer[1] - ord("0")
 
 
+def exit_code() -> int:
+    try:
+        return main()
+    except BrokenPipeError:  # nobody reads our answer any more
+        return 1
+
+
 if __name__ == "__main__":
-    posix._exit(main())  # noqa: SLF001  a public name; tearing the interpreter down takes 2 ms
+    posix._exit(exit_code())  # noqa: SLF001  a public name; tearing the interpreter down takes 2 ms

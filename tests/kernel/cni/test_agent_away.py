@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,28 @@ def test_an_agent_that_hangs_is_as_good_as_none(here: PluginNode, space: Namespa
     with control.bound(here.run_directory / "cni.sock"):
         ran = here.run("ADD", space)
     assert ran.answer["code"] == 11
+
+
+@pytest.mark.parametrize(("socket", "folder"), [("a&<b>/cni.sock", "a&<b>"), (r"a\b/cni.sock", r"a\b")])
+def test_the_socket_is_where_the_configuration_says_as_go_would_write_it(
+    here: PluginNode, tmp_path: Path, socket: str, folder: str
+) -> None:
+    text = json.dumps(here.config(socket=f"{tmp_path}/{socket}"))
+    for c in "&<>":
+        text = text.replace(c, f"\\u{ord(c):04x}")
+    assert here.run("DEL", stdin=text).code == 0
+    assert [path.name for path in (tmp_path / folder / "cni-notes").iterdir()] == ["c1.eth0"]
+
+
+def test_nobody_reads_the_answer(here: PluginNode) -> None:
+    """The plugin fails: what it made, the runtime takes down with a DEL. It does not crash."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    plugin = subprocess.run(
+        [here.plugin], env={"CNI_COMMAND": "VERSION"}, input=b"{}", stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (plugin.returncode, plugin.stderr) == (1, b"")
 
 
 def test_an_agent_that_dies_over_a_request_is_told_apart_from_a_success(here: PluginNode, space: Namespace) -> None:

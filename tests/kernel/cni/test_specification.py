@@ -3,6 +3,7 @@
 Every test runs with the C plugin and with the Python plugin; sections are those of the specification.
 """
 
+import json
 from typing import Any
 
 import pytest
@@ -14,10 +15,19 @@ from tests.support.netns import Namespace
 # -- VERSION
 
 
-def test_version_lists_what_is_supported(here: PluginNode) -> None:
-    answer = ok(here.run("VERSION", stdin='{"cniVersion":"1.0.0"}'))
+@pytest.mark.parametrize(
+    ("asked", "answered"), [*zip(VERSIONS, VERSIONS, strict=True), ("9.9.9", "1.1.0"), (",", "1.1.0")]
+)
+def test_version_lists_what_is_supported_in_the_version_that_asks(here: PluginNode, asked: str, answered: str) -> None:
+    answer = ok(here.run("VERSION", stdin=json.dumps({"cniVersion": asked})))
     assert tuple(answer["supportedVersions"]) == VERSIONS
-    assert answer["cniVersion"] == "1.1.0"
+    assert answer["cniVersion"] == answered
+
+
+@pytest.mark.parametrize("command", ["", " ", "add", "ADD DEL", 'ADD" "DEL', "VERSION "])
+def test_a_command_that_is_none_is_refused_without_an_agent_too(here: PluginNode, command: str) -> None:
+    here.stop()
+    refused(here.run(command), 4, "CNI_COMMAND")
 
 
 def test_version_needs_neither_input_nor_an_agent(here: PluginNode) -> None:

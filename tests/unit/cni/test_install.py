@@ -58,6 +58,19 @@ def test_the_conflist_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert written == ["felixlite", "10.conflist"]
 
 
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "felixlite" / "in the way").mkdir(parents=True)
+    with pytest.raises(Misconfigured, match="felixlite"):
+        write(tmp_path / "felixlite", b"new", 0o755)
+    assert [path.name for path in tmp_path.iterdir()] == ["felixlite"]
+
+
+def test_uninstalling_removes_what_a_killed_install_left(tmp_path: Path) -> None:
+    (tmp_path / ".felixlite-killed").write_text("half of it")
+    assert uninstall(tmp_path, tmp_path / "10.conflist") == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_that_cannot_be_written_is_named() -> None:
     with pytest.raises(Misconfigured, match="/proc/nowhere"):
         write(Path("/proc/nowhere/felixlite"), b"", 0o755)

@@ -121,3 +121,13 @@ def test_a_capability_wins_over_an_argument() -> None:
     assert request.given("mac") == "02:00:00:00:00:01"
     assert request.given("ips") == ["1"]
     assert request.given("labels") is None
+
+
+def test_of_a_variable_that_is_there_twice_the_first_counts_as_for_the_plugin() -> None:
+    assert parse(sent().replace(b"CNI_COMMAND=ADD\0", b"CNI_COMMAND=ADD\0CNI_COMMAND=DEL\0", 1)).command == "ADD"
+
+
+def test_a_container_id_is_as_long_as_the_name_of_a_note_may_be() -> None:
+    assert len(parse(sent(CNI_CONTAINERID="a" * 200)).container) == 200
+    with pytest.raises(CniError, match="CNI_CONTAINERID"):
+        parse(sent(CNI_CONTAINERID="a" * 201))
