@@ -201,7 +201,9 @@ def without_agent(command: bytes, path: bytes, why: str, request: bytes, config:
     try:
         leave_note(path, request)
     except OSError as error:
-        return say_error(config, 5, "the felixlite agent is away, and its run directory takes no note", error.strerror)
+        return say_error(
+            config, 5, "the felixlite agent is away, and its run directory takes no note", str(error.strerror)
+        )
     try:
         delete_interface()
     except OSError as error:
@@ -218,7 +220,7 @@ def main() -> int:
     try:
         config = read_config()
     except OSError as error:
-        return say_error(b"", 5, "reading the network configuration from stdin failed", error.strerror)
+        return say_error(b"", 5, "reading the network configuration from stdin failed", str(error.strerror))
     if len(config) > LONGEST_INPUT:
         return say_error(config, 7, "the network configuration is longer than 4 MiB", "")
     if command == b"VERSION":
