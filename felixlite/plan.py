@@ -4,7 +4,7 @@ Each slice of the plan names the inputs it reads; it is computed again only when
 (snapshots share what did not change).  A planner never calls a planner; what one needs of another is passed here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -108,6 +108,7 @@ class NodePlanner:
         self.by_block_less = Remembered(ipip.less)
         self.by_bgp_less = Remembered(ipip.less)
         self.blackholes_less = Remembered(ipip.less)
+        self.gateways_less = Remembered(ipip.less)
 
     def settings(self, snapshot: Snapshot) -> Settings:
         return self.settings_of(self.given.flags, self.given.environment, snapshot.felix_configurations, snapshot.here)
@@ -210,7 +211,7 @@ class NodePlanner:
     def _pods(self, s: Snapshot, ground: Ground, mtus: Mtus) -> dict[str, Mapping[Any, Any]]:
         uplink_is_up = any(link.up for name in ground.uplinks.values() if (link := s.links.get(name)))
         mtu = mtus.pod if uplink_is_up else None  # without one it is a guess, and no reason to lower anything
-        wanted = self.workloads(s.local_workloads, s.links, mtu, ground.uplinks.get(4), self.given.ipv6)
+        wanted = self.workloads(s.local_workloads, s.links, mtu, ground.uplinks, self.given.ipv6)
         return {table: settled(getattr(wanted, table)) for table, settled in self.workload_slices.items()}
 
     def _routes(self, s: Snapshot, ground: Ground, pods: Mapping[Any, Any], configuration: BgpConfiguration) -> Slices:
@@ -226,7 +227,7 @@ class NodePlanner:
             self.by_block_less(by_block, pods),
             self.by_bgp_less(by_bgp, by_block, own, pods),
             outside,
-            self.gateways(ground.here, s.bgp_peers),
+            self.gateways_less(self.gateways(ground.here, s.bgp_peers), pods, own, by_block, by_bgp),
         )
 
     def _peering(self, s: Snapshot, here: Node, configuration: BgpConfiguration) -> bgp.Peering:
@@ -266,6 +267,7 @@ class NodePlanner:
         return (
             *settings.warnings,
             *policy,
+            *_misplaced(s.local_workloads, ground.uplinks),
             *idle,
             *(slow if fault else ()),
             *waiting,
@@ -347,6 +349,25 @@ def _learned_of_pools(covered: Mapping[Prefix, Any]) -> Mapping[Prefix, Learned]
 
 
 def _workloads(
-    workloads: Mapping[Any, Workload], links: Mapping[str, LinkState], mtu: int | None, uplink: str | None, ipv6: bool
+    workloads: Mapping[Any, Workload],
+    links: Mapping[str, LinkState],
+    mtu: int | None,
+    uplinks: Mapping[int, str],
+    ipv6: bool,
 ) -> cni.Wanted:
-    return cni.plan(workloads.values(), links, mtu=mtu, uplink=uplink, ipv6=ipv6)
+    pods = [workload for workload in workloads.values() if not _is_of_the_node(workload, uplinks)]
+    return cni.plan(pods, links, mtu=mtu, uplink=uplinks.get(4), ipv6=ipv6)
+
+
+def _is_of_the_node(workload: Workload, uplinks: Mapping[int, str]) -> bool:
+    """A WorkloadEndpoint may name any interface; those that carry the node's own traffic are no pod's."""
+    return workload.interface in devices.OURS or workload.interface in uplinks.values() or workload.interface == "lo"
+
+
+def _misplaced(workloads: Mapping[Any, Workload], uplinks: Mapping[int, str]) -> Iterator[str]:
+    for workload in workloads.values():
+        if _is_of_the_node(workload, uplinks):
+            yield (
+                f"WorkloadEndpoint {workload.namespace}/{workload.name}: spec.interfaceName: {workload.interface!r}: "
+                "is an interface of the node itself and left alone; it must be the host's end of the pod's link"
+            )

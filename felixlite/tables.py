@@ -48,7 +48,7 @@ class Foreign(Exception):
 
 
 class Overlap(Exception):
-    """Two planners want the same key: a bug, not a race."""
+    """Two planners want the same key: a bug, not a race. The table says so and stays as it is (turn.py)."""
 
 
 class Mark:

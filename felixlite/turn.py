@@ -57,7 +57,16 @@ class Turn:
     # -- looking
 
     def look(self) -> None:
-        """Find what differs; between reads only slices that are new objects are compared."""
+        """Find what differs. Where two planners want the same key the table stays as it is, and the others go on."""
+        try:
+            self._look()
+        except Overlap as error:
+            self.to_write, self.to_remove = {}, set()
+            self._cannot_be_compared(error)
+            self.mirror.rows = None
+
+    def _look(self) -> None:
+        """Between reads only slices that are new objects are compared."""
         mirror = self.mirror
         if mirror.rows is None and not self._read():
             return
@@ -81,11 +90,8 @@ class Turn:
             return False
         try:
             mirror.rows = dict(look(self.table, merged(self.slices, self.table.name)))
-        except Overlap:
-            raise
         except Exception as error:  # noqa: BLE001  a table that cannot be read is a failure like any other
-            mirror.unreadable = _failed(mirror.unreadable, error, self.now, ABSENT)
-            mirror.impatient = False
+            self._cannot_be_compared(error)
             return False
         if mirror.unreadable:
             self.recovered.append(READING)
@@ -94,6 +100,10 @@ class Turn:
             mirror.seats.forget()
         self.did_read = True
         return True
+
+    def _cannot_be_compared(self, error: Exception) -> None:
+        self.mirror.unreadable = _failed(self.mirror.unreadable, error, self.now, ABSENT)
+        self.mirror.impatient = False
 
     def _consider(self, keys: Iterable[Any], rows: Mapping[Any, Any]) -> None:
         """Bring each key to where it belongs: to be written, to be removed, or neither."""

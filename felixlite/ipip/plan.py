@@ -266,7 +266,9 @@ def outside_routes(
 
 def less(rows: Mapping[RouteKey, Route], *stronger: Collection[RouteKey]) -> Mapping[RouteKey, Route]:
     """The rows without the keys that somebody with a better claim wants."""
-    taken = {key for keys in stronger for key in keys if key in rows}
+    taken = {
+        key for keys in stronger for key in (rows if len(rows) < len(keys) else keys) if key in rows and key in keys
+    }
     return {key: row for key, row in rows.items() if key not in taken} if taken else rows
 
 

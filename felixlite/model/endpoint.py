@@ -19,6 +19,7 @@ from felixlite.model.words import (
     Interface,
     InterfacePattern,
     Mac,
+    Name,
     Net,
     PortNumber,
     Protocol,
@@ -75,7 +76,7 @@ class WorkloadEndpointSpec(Spec):
     )
     ipv4Gateway: Annotated[Address4 | None, Field(description="Its gateway.")] = None
     ipv6Gateway: Annotated[Address6 | None, Field(description="Its IPv6 gateway.")] = None
-    profiles: Annotated[list[str], Field(description="Profiles whose labels and rules it has.")] = Field(
+    profiles: Annotated[list[Name], Field(description="Profiles whose labels and rules it has.")] = Field(
         default_factory=list
     )
     interfaceName: Annotated[Interface | None, Field(description="The host's side of its link.")] = None
@@ -129,7 +130,7 @@ class HostEndpointSpec(Spec):
     expectedIPs: Annotated[list[Address], Field(description="Addresses by which the interface is recognised.")] = Field(
         default_factory=list
     )
-    profiles: Annotated[list[str], Field(description="Profiles whose rules it has.")] = Field(default_factory=list)
+    profiles: Annotated[list[Name], Field(description="Profiles whose rules it has.")] = Field(default_factory=list)
     ports: Annotated[list[EndpointPort], Field(description="Names for its ports, for policies.")] = Field(
         default_factory=list
     )

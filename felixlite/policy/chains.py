@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal, cast
 
 from felixlite.config import is_loggable
-from felixlite.model.policy import Action, Direction, Policy, PolicyRule, Profile
+from felixlite.model.policy import DENY_ALL, Action, Direction, Policy, PolicyRule, Profile, closed_profile
 from felixlite.policy import rows
 from felixlite.policy.inputs import PolicyKey
 from felixlite.policy.lowering import Wanted, lowered, tells_families_apart
@@ -58,6 +58,12 @@ def _spelled_out(prefix: str, policy: Policy | Profile) -> str:
     return prefix
 
 
+def _closed(policy: Policy | Profile) -> Policy | Profile:
+    if isinstance(policy, Profile):
+        return closed_profile(policy.name, policy.labels)
+    return replace(policy, ingress=(DENY_ALL,), egress=(DENY_ALL,))
+
+
 class Chains:
     """The chains of the active policies and profiles."""
 
@@ -65,6 +71,7 @@ class Chains:
         self.members = members
         self.rendered: dict[PolicyKey, _Rendered] = {}
         self.rows: dict[int, dict[Key, Row]] = {family: {} for family in FAMILIES}
+        self.failed: dict[PolicyKey, str] = {}  # what cannot be rendered, in words
 
     def renamed(self) -> set[PolicyKey]:
         """The policies that name a set which is called differently now."""
@@ -85,8 +92,9 @@ class Chains:
                 for name in old.chains[family]:
                     del fresh[family][name]
         for key, policy in wants.items():
+            self.failed.pop(key, None)
             if policy is not None:
-                self._render(key, policy, settings, fresh)
+                self._render_or_close(key, policy, settings, fresh, before.get(key))
         for key, old in before.items():
             still = self.rendered[key].wanted if key in self.rendered else ()
             for wanted in old.wanted:
@@ -94,10 +102,37 @@ class Chains:
                     self.members.unwant(wanted, key)
         self.rows = fresh
 
-    def _render(
-        self, key: PolicyKey, policy: Policy | Profile, settings: PolicySettings, fresh: dict[int, dict[Key, Row]]
+    def _render_or_close(
+        self,
+        key: PolicyKey,
+        policy: Policy | Profile,
+        settings: PolicySettings,
+        fresh: dict[int, dict[Key, Row]],
+        old: _Rendered | None,
     ) -> None:
+        """One policy that nobody can render denies what it selects, and all others are as they should be."""
         wanted: _Names = {}
+        try:
+            self._render(key, policy, settings, fresh, wanted)
+        except Exception as error:  # noqa: BLE001  the border lets nothing through that fails here; if it does, it is this policy's
+            for one in wanted.keys() - (old.wanted if old else ()):
+                self.members.unwant(one, key)
+            named = " ".join(filter(None, (key[0], "/".join(filter(None, key[1:])))))
+            self.failed[key] = f"{named}: denies whatever it selects: no rules can be made of it: {error!r}"
+            self._render(key, _closed(policy), settings, fresh, {})
+            shut = self.rendered[
+                key
+            ]  # asked as the policy would be: endpoints do not look again when only its rules change
+            shut.steps = {d: step._replace(may_pass=may_pass(policy.rules(d))) for d, step in shut.steps.items()}
+
+    def _render(
+        self,
+        key: PolicyKey,
+        policy: Policy | Profile,
+        settings: PolicySettings,
+        fresh: dict[int, dict[Key, Row]],
+        wanted: _Names,
+    ) -> None:
         steps: dict[Direction, PolicyStep] = {}
         kind: Literal["policy", "profile"] = "profile" if isinstance(policy, Profile) else "policy"
         chains: dict[int, dict[Key, Chained]] = {family: {} for family in FAMILIES}

@@ -99,7 +99,7 @@ class Planner:
             )
             for family in FAMILIES
         }
-        return PolicyPlan(slices, (*self.of_policies, *self.of_workloads))
+        return PolicyPlan(slices, (*self.of_policies, *self.of_workloads, *self.chains.failed.values()))
 
     # -- steps
 

@@ -268,7 +268,7 @@ FROM_SENDERS = Key("dispatch", "from-sender")  # by source address; only with Se
 
 def short(prefix: str, text: str) -> str:
     """A name of fixed length that stands for a text of any length."""
-    return f"{prefix}{blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return f"{prefix}{blake2b(text.encode(errors='surrogatepass'), digest_size=8).hexdigest()}"
 
 
 def endpoint_key(direction: Direction, interface: str) -> Key:

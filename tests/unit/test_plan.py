@@ -6,12 +6,13 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from felixlite.addresses import Prefix
-from felixlite.model.inside import Affinity, AffinityState, Block, Mode, Node, Pool
+from felixlite.model.inside import Affinity, AffinityState, BgpPeer, Block, Mode, Node, Pool, Workload
 from felixlite.plan import NodePlanner, Surroundings
 from felixlite.policy.rows import IpSet, Key
-from felixlite.rows import RouteKey, blackhole, via
+from felixlite.rows import RouteKey, blackhole, on, via
 from felixlite.show import plan_lines
 from felixlite.snapshot import Gone, InSync, Learned, LinkState, Put, Snapshot, fold
+from felixlite.tables import merged
 
 P = Prefix.parse
 OURS, THEIRS, FAR = P("10.244.0.0/26"), P("10.244.1.0/26"), P("10.244.2.0/26")
@@ -165,3 +166,31 @@ def test_what_a_bgp_peer_may_do_here_is_a_setting(snapshot):
     assert row(FELIXLITE_BGPACCEPTDEFAULTROUTE="true").accept_default
     assert not row(FELIXLITE_BGPACCEPTOWNSUBNET="true").protects
     assert row(FELIXLITE_BGPMAXPREFIXES="7").max_prefixes == 7
+
+
+def workload(name, interface, address):
+    return Workload(name, "default", "n1", interface, (P(address),), mac="02:00:00:00:00:02")
+
+
+@pytest.mark.parametrize("interface", ["eth0", "tunl0", "lo"])
+def test_a_workload_on_an_interface_of_the_node_itself_is_left_alone_and_named(planner, snapshot, interface):
+    lo = LinkState("lo", 1, "", True, 65536, "")
+    odd = workload("odd", interface, "10.244.0.9/32")
+    without = fold(snapshot, [Put("links", "lo", lo)])
+    planned = planner(fold(without, [Put("local_workloads", ("default", "odd"), odd)]), 0)
+    plain = NodePlanner(Surroundings())(without, 0)
+
+    for table in ("links", "sysctls", "routes", "neighbours"):
+        assert merged(planned.tables[table]) == merged(plain.tables[table])
+    assert any(interface in note and "WorkloadEndpoint default/odd" in note for note in planned.notes(0))
+
+
+def test_a_pod_with_the_address_of_a_peer_behind_a_gateway_keeps_its_route(planner, snapshot):
+    peer = BgpPeer("odd", peer_ip=ip_address("10.244.0.9"), asn=65000, reachable_by=ip_address("10.0.1.1"))
+    there = fold(snapshot, [Put("bgp_peers", "odd", peer)])
+    assert merged(planner(there, 0).tables["routes"])[RouteKey(P("10.244.0.9/32"))] == via(ip_address("10.0.1.1"))
+
+    link = LinkState("cali1", 9, "veth", True, 1480, "ee:ee:ee:ee:ee:ee")
+    pod = Put("local_workloads", ("default", "w"), workload("w", "cali1", "10.244.0.9/32"))
+    routes = merged(planner(fold(there, [Put("links", "cali1", link), pod]), 0).tables["routes"])
+    assert routes[RouteKey(P("10.244.0.9/32"))] == on("cali1")

@@ -56,16 +56,18 @@ def test_a_row_that_moves_to_another_slice_is_neither_written_nor_removed(core, 
     assert (table.upserts, outcome.removed) == (written, 0)
 
 
-def test_two_slices_that_want_the_same_key_are_a_bug_that_raises(core):
-    with pytest.raises(Overlap, match="two planners want a"):
-        core.round(things=({"a": 1}, {"a": 2}))
-
-
-def test_the_overlap_is_found_too_when_only_one_of_the_slices_changed(core):
+def test_a_key_that_two_slices_want_is_a_failure_of_its_table_which_stays_as_it_is(core, table):
     core.round(things=({"a": 1}, {"b": 1}))
+    for slices in (({"a": 1}, {"b": 1, "a": 2}), ({"a": 3}, {"b": 1, "a": 2})):  # one changed, or both
+        (failure,) = core.round(things=slices)["things"].failures.values()
+        assert "two planners want a" in str(failure.error)
+        assert isinstance(failure.error, Overlap)
+    assert table.rows == {"a": 1, "b": 1}
+    assert not core.reconciler.settled
 
-    with pytest.raises(Overlap, match="two planners want a"):
-        core.round(things=({"a": 1}, {"b": 1, "a": 2}))
+    core.now += 600
+    assert not core.round(things=({"a": 3}, {"b": 1}))["things"].failures
+    assert table.rows == {"a": 3, "b": 1}
 
 
 def test_a_distrusted_table_is_read_again_and_healed(core, table):

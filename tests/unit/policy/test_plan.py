@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from felixlite.addresses import Prefix
 from felixlite.model.inside import Pool
-from felixlite.model.policy import DEFAULT_ALLOW, Action, Direction, NetworkSet, ServiceAccounts
+from felixlite.model.policy import DEFAULT_ALLOW, Action, Direction, EntityRule, NetworkSet, ServiceAccounts
 from felixlite.policy import rows
 from felixlite.policy.chains import chain_name
 from felixlite.policy.inputs import Inputs
@@ -207,3 +207,25 @@ def test_sets_of_different_names_are_never_one_set() -> None:
     other = policy("other", ingress=(rule(source=entity(service_accounts=ServiceAccounts(("x'\", \"z'",)))),))
     state = rows_of(inputs([A], [one, other]))
     assert len([key for key in state if key.name.startswith("s-")]) == 2
+
+
+def test_a_policy_that_nobody_can_render_denies_what_it_selects_and_says_so() -> None:
+    odd = policy("odd", ingress=(rule(source=entity(selector="app == 'b'")), rule(source=EntityRule(nets=("x",)))))  # type: ignore[arg-type]  # as a fault of the border would let it in
+    planner = Planner()
+    good = replace(odd, ingress=odd.ingress[:1])
+    for before in (inputs([A, B], [FROM_B]), inputs([A, B], [FROM_B, good])):
+        planner(before)
+        state = rows_of(inputs([A, B], [FROM_B, odd]), planner)
+        chains = {
+            row.body.owner: row.body
+            for row in state.values()
+            if isinstance(row, Chained) and isinstance(row.body, rows.PolicyChain)
+        }
+        assert [r.action for r in chains["NetworkPolicy default/odd ingress"].rules] == [Action.DENY]
+        assert [r.action for r in chains["NetworkPolicy default/p ingress"].rules] == [Action.ALLOW]
+        assert members(state) == {"10.65.0.2/32"}
+    (note,) = planner(inputs([A, B], [FROM_B, odd])).notes
+    assert note.startswith("NetworkPolicy default/odd: denies whatever it selects")
+    after = inputs([A, B], [FROM_B, good])
+    assert rows_of(after, planner) == rows_of(after)
+    assert not planner(after).notes
