@@ -56,7 +56,7 @@ def _add(wanted: Any, workload: Workload, mtu: int, *, ipv6: bool, localnet: boo
     wanted.links[link] = Link("adopt", mtu=mtu, mac=HOST_MAC)
     wanted.pod_mtus[link] = mtu
     families = {address.family for address in workload.addresses}
-    wanted.sysctls.update(sysctls(link, families, may_spoof=workload.may_spoof, ipv6=ipv6, localnet=localnet))
+    wanted.sysctls.update(sysctls(link, families, may_spoof=bool(workload.may_send_as), ipv6=ipv6, localnet=localnet))
     for address in workload.addresses:
         wanted.routes[RouteKey(address)] = on(link)
         if workload.mac:

@@ -112,7 +112,7 @@ class WorkloadEndpoint(Resource):
             ports=tuple(
                 inside.NamedPort(p.name, PROTOCOL_NAMES.get(p.protocol, str(p.protocol)), p.port) for p in spec.ports
             ),
-            may_spoof=bool(spec.allowSpoofedSourcePrefixes),
+            may_send_as=tuple(spec.allowSpoofedSourcePrefixes),
             most_mtu=_number(self.metadata.annotations.get(MOST_MTU, "")),
         )
 

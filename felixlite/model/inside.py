@@ -120,7 +120,7 @@ class Workload:
     profiles: tuple[str, ...] = ()
     service_account: str = ""
     ports: tuple[NamedPort, ...] = ()
-    may_spoof: bool = False
+    may_send_as: tuple[Prefix, ...] = ()  # besides its own addresses, where the settings allow that
     most_mtu: int | None = None  # how far its MTU may be raised again while it runs; None: not at all
 
 

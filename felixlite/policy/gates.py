@@ -29,14 +29,14 @@ def dispatch(workloads: Mapping[WorkloadKey, Workload], family: int) -> Iterator
 
 
 def senders(inputs: Inputs, family: int) -> dict[Key, Row]:
-    """Whose packets to services are judged behind IPVS, by whom. A pod that may spoof is not known by its address."""
+    """Whose packets to services are judged behind IPVS, by whom."""
     if inputs.ipvs is None:
         return {}
     known = {
         net: workload
         for workload in inputs.local_workloads.values()
         for net in workload.addresses
-        if workload.interface and net.family == family and not may_spoof(workload, inputs)
+        if workload.interface and net.family == family
     }
     chains = frozenset(
         (net.first_text, rows.endpoint_key(Direction.EGRESS, w.interface).name) for net, w in known.items()
@@ -56,31 +56,47 @@ def own(inputs: Inputs, family: int) -> dict[Key, Row]:
         (workload.interface, net)
         for workload in inputs.local_workloads.values()
         for net in workload.addresses
-        if net.family == family and not may_spoof(workload, inputs)
+        if net.family == family
     )
     return {Key("set", rows.OWN_ADDRESSES): rows.IpSet("iface,ip", addresses)}
 
 
 def may_spoof(workload: Workload, inputs: Inputs) -> bool:
-    return workload.may_spoof and inputs.settings.may_spoof
+    return bool(workload.may_send_as) and inputs.settings.may_spoof
+
+
+def own_mac(workload: Workload, inputs: Inputs) -> str | None:
+    """The only one that it may send with."""
+    return None if may_spoof(workload, inputs) else workload.mac
+
+
+def spoofers(inputs: Inputs, family: int) -> tuple[tuple[str, tuple[Prefix, ...]], ...]:
+    """The interfaces from which more than their own addresses may come, and which."""
+    found = {
+        workload.interface: tuple(disjoint(net for net in workload.may_send_as if net.family == family))
+        for workload in inputs.local_workloads.values()
+        if may_spoof(workload, inputs)
+    }
+    return tuple(sorted((name, nets) for name, nets in found.items() if nets))
 
 
 def read_by_gates(inputs: Inputs) -> tuple[Any, ...]:
-    spoofers = tuple(w.interface for w in inputs.local_workloads.values() if w.may_spoof)
+    asked = tuple((w.interface, w.may_send_as) for w in inputs.local_workloads.values() if w.may_send_as)
     behind_ipvs = () if inputs.ipvs is None else (inputs.ipvs, inputs.local_workloads)
-    return (inputs.pools, inputs.nodes, inputs.settings, inputs.tunnels, inputs.service_nets, spoofers, *behind_ipvs)
+    return (inputs.pools, inputs.nodes, inputs.settings, inputs.tunnels, inputs.service_nets, asked, *behind_ipvs)
 
 
 def gates(inputs: Inputs, family: int) -> dict[Key, Row]:
     """The hooks' own chains and the sets that they look into."""
     settings = inputs.settings
     wants_ipip, wants_vxlan = guarded(inputs)
-    spoofers = {w.interface for w in inputs.local_workloads.values() if may_spoof(w, inputs)}
-    without_mac = tuple(sorted(w.interface for w in inputs.local_workloads.values() if w.interface and not w.mac))
+    without_mac = tuple(
+        sorted(w.interface for w in inputs.local_workloads.values() if w.interface and not own_mac(w, inputs))
+    )
     shape = rows.Gates if inputs.ipvs is None else partial(rows.ServiceGates, without_mac=without_mac)
     body = shape(
         interfaces=settings.interfaces,
-        spoofers=tuple(sorted(spoofers)),
+        spoofers=spoofers(inputs, family),
         ipip=wants_ipip and family == 4,
         vxlan=wants_vxlan,
         vxlan_port=settings.vxlan_port,

@@ -30,7 +30,7 @@ from felixlite.policy.rows import (
     ServiceGates,
 )
 
-RENDERING = "2"  # raise when the text of any row changes; it is part of the comments
+RENDERING = "3"  # raise when the text of any row changes; it is part of the comments
 PREFIX = "fl-"
 HOOK = "fl1:hook"  # the same for ever: a jump is removed by its whole text
 WIDEST = 16  # interfaces in one dispatch chain
@@ -195,7 +195,7 @@ def _pod_guard(gates: Gates) -> list[str]:
 
 
 def _own_source(gates: Gates, family: int) -> Iterator[str]:
-    yield from (f"-i {name} -j RETURN" for name in gates.spoofers)
+    yield from (f"-i {name} -s {net} -j RETURN" for name, nets in gates.spoofers for net in nets)
     if family == 6:  # never forwarded
         yield "-s fe80::/10 -j RETURN"
         yield "-s ::/128 -j RETURN"
@@ -209,10 +209,13 @@ def _own_source(gates: Gates, family: int) -> Iterator[str]:
 
 def _tunnel_guard(gates: Gates, family: int) -> Iterator[str]:
     known = f"-m set --match-set {set_name(rows.ALL_HOSTS, family)} src -m addrtype --dst-type LOCAL -j ACCEPT"
+    names = [f"{prefix}+" for prefix in gates.interfaces]  # pods, whatever source they may take
     if gates.ipip and family == 4:
+        yield from (f"-i {name} -p 4 -j DROP" for name in names)
         yield f"-p 4 {known}"
         yield "-p 4 -j DROP"
     if gates.vxlan:
+        yield from (f"-i {n} -p 17 -m udp --dport {gates.vxlan_port} -m addrtype --dst-type LOCAL -j DROP" for n in names)
         yield f"-p 17 -m udp --dport {gates.vxlan_port} {known}"
         yield f"-p 17 -m udp --dport {gates.vxlan_port} -m addrtype --dst-type LOCAL -j DROP"
 

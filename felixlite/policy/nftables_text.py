@@ -32,7 +32,7 @@ from felixlite.policy.rows import (
 )
 
 TABLE = "felixlite"
-RENDERING = "3"  # raise when the text of any row changes; it is part of the comments
+RENDERING = "4"  # raise when the text of any row changes; it is part of the comments
 DENY = "deny"
 NEIGHBOUR_DISCOVERY = "{ 130, 131, 132, 133, 135, 136 }"  # all but 134: a pod sends no router advertisements
 
@@ -184,7 +184,7 @@ def gate_chains(gates: Gates, family: int) -> Chains:
         ),
         "own-source": ChainText(
             [
-                *(f'iifname "{name}" return' for name in gates.spoofers),
+                *_spoofers(gates, family),
                 *(["ip6 saddr { ::, fe80::/10 } return"] if family == 6 else []),  # never forwarded
                 own_source,
                 *strict,
@@ -267,6 +267,12 @@ def _behind_ipvs(gates: Gates, family: int, prefixes: list[str]) -> Chains:
     }
 
 
+def _spoofers(gates: Gates, family: int) -> Iterator[str]:
+    for name, nets in gates.spoofers:
+        source = f"{IP[family]} saddr {choice(map(rows.host_or_net, nets))} " if nets[0].length else ""
+        yield f'iifname "{name}" {source}return'
+
+
 _TO_HOST = {"Drop": "counter drop", "Accept": "accept", "Return": "return"}
 
 
@@ -282,7 +288,8 @@ def _pod_guard(gates: Gates) -> list[str]:
 
 def _tunnel_guard(gates: Gates, family: int) -> Iterator[str]:
     """Tunnel packets only from hosts that we know, and only to ourselves."""
-    known = f"{IP[family]} saddr @{rows.ALL_HOSTS} fib daddr type local accept"
+    pods = "".join(f'iifname != "{prefix}*" ' for prefix in gates.interfaces)  # whatever source they may take
+    known = f"{pods}{IP[family]} saddr @{rows.ALL_HOSTS} fib daddr type local accept"
     if gates.ipip and family == 4:
         yield f"ip protocol 4 {known}"
         yield "ip protocol 4 counter drop"

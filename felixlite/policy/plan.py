@@ -18,7 +18,7 @@ from felixlite.model.policy import BUILT_IN_TIERS, Direction, NetworkSet, Policy
 from felixlite.model.selector import Selector
 from felixlite.policy import rows
 from felixlite.policy.chains import Chains, chain_name
-from felixlite.policy.gates import dispatch, gates, may_spoof, own, read_by_gates
+from felixlite.policy.gates import dispatch, gates, own, own_mac, read_by_gates
 from felixlite.policy.inputs import NOWHERE, Changed, Inputs, PolicyKey, WorkloadKey, changes
 from felixlite.policy.members import FAMILIES, Carrier, Members
 from felixlite.policy.rows import Key, Row
@@ -219,8 +219,7 @@ class Planner:
     def _endpoint(self, workload: Workload, asked: _Steps, inputs: Inputs) -> Iterator[tuple[Key, Row]]:
         for direction, steps in asked.items():
             profiles = tuple(chain_name("profile", direction, ("Profile", "", name)) for name in profiles_of(workload))
-            asked_here = direction is Direction.EGRESS and asks_macs(inputs) and not may_spoof(workload, inputs)
-            mac = workload.mac if asked_here else None
+            mac = own_mac(workload, inputs) if direction is Direction.EGRESS and asks_macs(inputs) else None
             body = rows.EndpointChain(workload.interface, direction, steps, profiles, mac)
             yield rows.endpoint_key(direction, workload.interface), rows.chained(body, inputs.settings.mark_mask)
 

@@ -147,7 +147,7 @@ class Gates:
     """The chains that hang in the kernel's hooks, and all that they hold but the dispatch to endpoints."""
 
     interfaces: tuple[str, ...]  # prefixes of workload interfaces; one that has no endpoint chain is dropped
-    spoofers: tuple[str, ...] = ()  # interfaces that may send with any source
+    spoofers: tuple[tuple[str, tuple[Prefix, ...]], ...] = ()  # interfaces, and as whom else each may send
     ipip: bool = False  # guard protocol 4
     vxlan: bool = False  # guard VXLAN
     vxlan_port: int = 4789

@@ -149,7 +149,7 @@ def test_a_pod_cannot_send_with_the_address_of_another(lab: PolicyLab, agent: Ag
 
 def test_a_pod_without_an_ipv6_address_sends_no_ipv6(lab: PolicyLab, agent: Agent) -> None:
     """It has no chains there. Not even one that may spoof gets past the dispatch."""
-    four = replace(C, addresses=C.addresses[:1], may_spoof=True)
+    four = replace(C, addresses=C.addresses[:1], may_send_as=(Prefix.parse("::/0"),))
     own = Packet(ip_address("fd00::3"), ip_address("fd00::1"), UDP, 1000, 80)
     agent.converge(inputs([A, B, C]))
     assert lab.arrived([own], [own]) == {own}
@@ -157,10 +157,31 @@ def test_a_pod_without_an_ipv6_address_sends_no_ipv6(lab: PolicyLab, agent: Agen
     assert lab.arrived([own, C_TO_A], [C_TO_A]) == {C_TO_A}
 
 
-def test_a_pod_that_may_spoof_can(lab: PolicyLab, agent: Agent) -> None:
-    spoofer = replace(C, may_spoof=True)
+@pytest.mark.parametrize("prefixes", ["10.65.0.2/32 198.51.100.0/24 fd00::2/128", "0.0.0.0/0 ::/0"])
+def test_a_pod_that_may_spoof_can(lab: PolicyLab, agent: Agent, prefixes: str) -> None:
+    spoofer = replace(C, may_send_as=tuple(map(Prefix.parse, prefixes.split())))
+    sent = [B_TO_A, C_TO_A, udp("198.51.100.9", "10.65.0.1", 80), udp("fd00::2", "fd00::1", 80)]
     agent.converge(replace(inputs([A, B, spoofer]), settings=PolicySettings(may_spoof=True)))
-    assert lab.arrived([B_TO_A], [B_TO_A], sent_by="c") == {B_TO_A}
+    assert lab.arrived(sent, sent, sent_by="c") == set(sent)
+    agent.converge(inputs([A, B, spoofer]))
+    assert lab.arrived(sent, [C_TO_A], sent_by="c") == {C_TO_A}
+
+
+def test_a_pod_that_may_spoof_does_so_with_its_prefixes_only(lab: PolicyLab, agent: Agent) -> None:
+    spoofer = replace(C, may_send_as=(Prefix.parse("198.51.100.0/24"), Prefix.parse("fd01::/64")))
+    sent = [B_TO_A, udp("198.51.101.9", "10.65.0.1", 80), udp("fd00::2", "fd00::1", 80)]
+    agent.converge(replace(inputs([A, B, spoofer]), settings=PolicySettings(may_spoof=True)))
+    assert lab.arrived([*sent, C_TO_A], [C_TO_A], sent_by="c") == {C_TO_A}
+
+
+def test_a_pod_with_the_address_of_a_node_opens_no_tunnel(lab: PolicyLab, agent: Agent) -> None:
+    spoofer = replace(C, may_send_as=(Prefix.parse("198.51.100.0/24"),))
+    node = Node("n2", ip_interface("198.51.100.2/24"))
+    vxlan, other = udp("198.51.100.2", NODE, 4789), udp("198.51.100.2", NODE, 4790)
+    settings = PolicySettings(may_spoof=True, to_host="Accept")
+    world = inputs([A, B, spoofer], pools={"pool": replace(POOL, vxlan=Mode.ALWAYS)}, nodes={"n2": node})
+    agent.converge(replace(world, settings=settings))
+    assert lab.arrived([vxlan, other], [other], sent_by="c") == {other}
 
 
 def test_a_pod_cannot_send_tunnel_packets(lab: PolicyLab, agent: Agent) -> None:

@@ -17,11 +17,11 @@ def workload(
     *addresses: str,
     interface: str = "cali1",
     mac: str | None = "02:00:00:00:00:01",
-    may_spoof: bool = False,
+    may_send_as: tuple[Prefix, ...] = (),
     most_mtu: int | None = None,
 ) -> Workload:
     found = tuple(map(Prefix.parse, addresses or ("10.0.0.9/32",)))
-    return Workload("n1-k8s-a-eth0", "default", "n1", interface, found, mac, may_spoof=may_spoof, most_mtu=most_mtu)
+    return Workload("n1-k8s-a-eth0", "default", "n1", interface, found, mac, may_send_as=may_send_as, most_mtu=most_mtu)
 
 
 LINKS = {"cali1": link("cali1"), "eth0": link("eth0")}
@@ -53,7 +53,7 @@ def test_the_host_end_answers_arp_and_believes_the_pod_only() -> None:
 
 
 def test_a_workload_that_may_spoof_is_not_filtered_by_its_path() -> None:
-    wanted = plan([workload(may_spoof=True)], LINKS)
+    wanted = plan([workload(may_send_as=(Prefix.parse("198.51.100.0/24"),))], LINKS)
     assert wanted.sysctls["net/ipv4/conf/cali1/rp_filter"] == "0"
 
 

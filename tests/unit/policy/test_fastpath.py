@@ -3,6 +3,7 @@
 from felixlite.mirrors import seats
 from felixlite.policy.fastpath import RULES, Device, Key, Rules, devices_text, fast_path, listed, made_anew
 from felixlite.policy.flowtable import FlowTable
+from felixlite.policy.nftables_text import RENDERING
 
 LINKS = {"cali1", "cali2", "eth0", "tunl0", "docker0"}
 WANTED = fast_path(("cali",), ["cali1", "cali2", "cali3", "tunl0", "eth0"], LINKS)
@@ -16,15 +17,15 @@ LISTED = """table inet felixlite-flows {
 
 	chain forwarded {
 		type filter hook forward priority 1000; policy accept;
-		iifname "cali*" goto established comment "fl3:DIGEST:0"
-		oifname "cali*" goto established comment "fl3:DIGEST:1"
+		iifname "cali*" goto established comment "fl@:DIGEST:0"
+		oifname "cali*" goto established comment "fl@:DIGEST:1"
 	}
 
 	chain established {
-		ct state established ct status assured meta l4proto { 6, 17 } fib saddr . mark . iif oif != 0 flow add @pods comment "fl3:DIGEST:2."
+		ct state established ct status assured meta l4proto { 6, 17 } fib saddr . mark . iif oif != 0 flow add @pods comment "fl@:DIGEST:2."
 	}
 }
-""".replace("DIGEST", WANTED[RULES].digest)
+""".replace("@:DIGEST", f"{RENDERING}:{WANTED[RULES].digest}")
 
 
 def device(name):

@@ -162,7 +162,7 @@ def test_many_pods_at_once_are_as_many_pods_one_by_one() -> None:
 
 
 def test_whether_pods_may_spoof_is_settled_anew_when_the_setting_changes() -> None:
-    spoofer = replace(A, may_spoof=True, mac="02:00:00:00:00:01")
+    spoofer = replace(A, may_send_as=(Prefix.parse("198.51.100.0/24"),), mac="02:00:00:00:00:01")
     strict = inputs([spoofer, B])
     loose = replace(strict, settings=replace(strict.settings, may_spoof=True))
     planner = Planner()
