@@ -61,21 +61,21 @@ def own(inputs: Inputs, family: int) -> dict[Key, Row]:
     return {Key("set", rows.OWN_ADDRESSES): rows.IpSet("iface,ip", addresses)}
 
 
-def may_spoof(workload: Workload, inputs: Inputs) -> bool:
-    return bool(workload.may_send_as) and inputs.settings.may_spoof
+def may_send_as(workload: Workload, inputs: Inputs) -> tuple[Prefix, ...]:
+    """Besides its own addresses."""
+    return workload.may_send_as if inputs.settings.may_spoof else ()
 
 
 def own_mac(workload: Workload, inputs: Inputs) -> str | None:
     """The only one that it may send with."""
-    return None if may_spoof(workload, inputs) else workload.mac
+    return None if may_send_as(workload, inputs) else workload.mac
 
 
 def spoofers(inputs: Inputs, family: int) -> tuple[tuple[str, tuple[Prefix, ...]], ...]:
     """The interfaces from which more than their own addresses may come, and which."""
     found = {
-        workload.interface: tuple(disjoint(net for net in workload.may_send_as if net.family == family))
+        workload.interface: tuple(disjoint(net for net in may_send_as(workload, inputs) if net.family == family))
         for workload in inputs.local_workloads.values()
-        if may_spoof(workload, inputs)
     }
     return tuple(sorted((name, nets) for name, nets in found.items() if nets))
 

@@ -215,7 +215,9 @@ def _tunnel_guard(gates: Gates, family: int) -> Iterator[str]:
         yield f"-p 4 {known}"
         yield "-p 4 -j DROP"
     if gates.vxlan:
-        yield from (f"-i {n} -p 17 -m udp --dport {gates.vxlan_port} -m addrtype --dst-type LOCAL -j DROP" for n in names)
+        yield from (
+            f"-i {n} -p 17 -m udp --dport {gates.vxlan_port} -m addrtype --dst-type LOCAL -j DROP" for n in names
+        )
         yield f"-p 17 -m udp --dport {gates.vxlan_port} {known}"
         yield f"-p 17 -m udp --dport {gates.vxlan_port} -m addrtype --dst-type LOCAL -j DROP"
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from felixlite.addresses import Address, Prefix
+from felixlite.addresses import Address
 from felixlite.model.inside import Node, Workload
 from felixlite.model.policy import ICMPV6, UDP, Action, Direction
 from felixlite.policy.evaluate import Packet, Step, World, called
-from felixlite.policy.gates import guarded, hosts, may_spoof, nat_nets
+from felixlite.policy.gates import guarded, hosts, may_send_as, nat_nets
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.settings import PolicySettings
 
@@ -94,7 +94,7 @@ class _Way:
     def _to_own_host(self, sender: Workload) -> Iterator[Step]:
         packet, name = self.packet, f"node {sender.node}"
         yield from self._own_source(sender)
-        if guard := self._tunnel_guard(sender.node, packet.source):
+        if guard := self._tunnel_guard(sender.node, packet.source, is_pod=True):
             yield guard
         elif packet.protocol == ICMPV6 and packet.icmp_type in DISCOVERY:
             yield _gate(name, "neighbour discovery", Action.ALLOW)
@@ -113,7 +113,8 @@ class _Way:
 
     def _own_source(self, sender: Workload) -> Iterator[Step]:
         source = self.packet.source
-        if Prefix.host(source) not in sender.addresses and not may_spoof(sender, self._at(sender.node)):
+        own = (*sender.addresses, *may_send_as(sender, self._at(sender.node)))
+        if not any(net.holds(source) for net in own):
             yield _gate(called(sender), f"{source} is not its address", Action.DENY)
 
     def _pod_guard(self, sender: Workload) -> Iterator[Step]:
@@ -153,15 +154,16 @@ class _Way:
         source = chosen if chosen and chosen.version == family else own.address(family) if own else None
         return replace(self.packet, source=source) if source else self.packet
 
-    def _tunnel_guard(self, node: str, source: Address) -> Step | None:
+    def _tunnel_guard(self, node: str, source: Address, *, is_pod: bool = False) -> Step | None:
         """What the node says to a tunnel packet that is for itself; None: it is none, or not guarded."""
         inputs, tunnel = self._at(node), self._tunnel(self.settings_at(node))
         ipip, vxlan = guarded(inputs)
         if not (tunnel == "VXLAN" and vxlan) and not (tunnel == "IPIP" and ipip and source.version == 4):
             return None
-        if any(net.holds(source) for net in hosts(inputs, source.version)):
+        if not is_pod and any(net.holds(source) for net in hosts(inputs, source.version)):
             return _gate(f"node {node}", f"{tunnel} from {source}, a node's address", Action.ALLOW)
-        why = f"{tunnel} from {source}, which is no node's address and not in externalNodesList"
+        stranger = "which is no node's address and not in externalNodesList"
+        why = f"{tunnel} from {source}, {'a pod of its own' if is_pod else stranger}"
         return _gate(f"node {node}", why, Action.DENY)
 
     def _tunnel(self, settings: PolicySettings) -> str:

@@ -96,3 +96,14 @@ def test_another_node_sees_what_is_masqueraded_on_the_way() -> None:
     here = replace(far, node="here")
     only = policy("only", selector="app == 'far'", ingress=(rule(source=entity(nets="10.65.0.1")),))
     assert verdict(replace(inputs([A, here], [only]), nodes=NODES, pools={"main": POOL}), asked).action == "Allow"
+
+
+def test_a_pod_that_may_send_as_others_is_no_node() -> None:
+    spoofer = replace(A, may_send_as=(Prefix.parse("192.0.2.0/24"), Prefix.parse("198.51.100.0/24")))
+    world = replace(WORLD, local_workloads=inputs([spoofer]).local_workloads, policies={})
+    loose = replace(world, settings=PolicySettings(may_spoof=True, to_host="Accept", pods_may_ipip=True))
+    for source, said in (("198.51.100.9", "rule 0: Allow"), ("198.51.101.9", "is not its address: Deny")):
+        assert decided(loose, packet(source, "10.65.1.2", sender="10.65.0.1")).endswith(said)
+    assert decided(world, packet("198.51.100.9", "10.65.1.2", sender="10.65.0.1")).endswith("not its address: Deny")
+    tunnel = packet("192.0.2.2", "192.0.2.1", protocol=4, sender="10.65.0.1")
+    assert decided(loose, tunnel) == "node here: IPIP from 192.0.2.2, a pod of its own: Deny"
