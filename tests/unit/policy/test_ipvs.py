@@ -45,14 +45,17 @@ def test_when_the_link_is_gone_the_rows_are_as_before() -> None:
     assert planned(planner, WITHOUT) == before
 
 
-def test_senders_are_known_by_their_addresses_unless_they_may_spoof() -> None:
+def test_senders_are_known_by_their_addresses_not_by_those_that_they_may_take() -> None:
     a, b = PODS
-    world = replace(inputs([a, replace(b, may_spoof=True)], settings=PolicySettings(may_spoof=True)), ipvs=WITH.ipvs)
+    spoofer = replace(b, may_send_as=(Prefix.parse("198.51.100.0/24"),))
+    world = replace(inputs([a, spoofer], settings=PolicySettings(may_spoof=True)), ipvs=WITH.ipvs)
     found = planned(Planner(), world)
 
-    assert found[rows.Key("set", rows.SENDERS)] == rows.IpSet("ip", frozenset({Prefix.parse("10.65.0.1")}))
+    own = {Prefix.parse("10.65.0.1"), Prefix.parse("10.65.0.2")}
+    assert found[rows.Key("set", rows.SENDERS)] == rows.IpSet("ip", frozenset(own))
     assert found[rows.Key("set", rows.SERVICES)] == rows.IpSet("ip", frozenset({Prefix.parse("10.96.0.1")}))
-    assert found[rows.FROM_SENDERS] == rows.Dispatch(Direction.EGRESS, frozenset({("10.65.0.1", "fw-calia")}))
+    pairs = frozenset({("10.65.0.1", "fw-calia"), ("10.65.0.2", "fw-calib")})
+    assert found[rows.FROM_SENDERS] == rows.Dispatch(Direction.EGRESS, pairs)
 
 
 def test_a_pod_more_is_a_member_more_and_leaves_the_gates_alone() -> None:
