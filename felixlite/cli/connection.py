@@ -97,7 +97,10 @@ def _explained(session: Session, question: Any, changed: list[dict[str, Any]], r
         found = {**enforced, "tunnel": found["tunnel"]} if enforced else found
         if hits := _asked(session, agent, "the counters", "hits", family=asked.family):
             found = counted(found, hits)
-        if route := _asked(session, agent, "the route", "why", key=found["packet"]["destination"]):
+        stays = (
+            found["destination"]["pod"] is None and found["source"]["node"] == found["destination"]["node"] is not None
+        )
+        if not stays and (route := _asked(session, agent, "the route", "why", key=found["packet"]["destination"])):
             found = {**found, "route": route}
     return found
 

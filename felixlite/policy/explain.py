@@ -69,7 +69,7 @@ def explained(known: Known, packet: Packet) -> dict[str, Any]:
     )  # of several, one that is denied
     if key and not ends and packet.protocol in WITH_PORTS:
         found = _nothing_behind(key)
-    source, destination = _end(world, packet_there.source), _end(world, packet_there.destination)
+    source, destination = _end(world, packet_there.sender or packet_there.source), _end(world, packet_there.destination)
     return {
         "packet": _packet(packet_there),
         "source": source,
@@ -187,9 +187,10 @@ def _nat(inputs: Inputs, packet: Packet, source: Mapping[str, Any], destination:
 def lines(found: dict[str, Any]) -> Iterator[str]:
     packet = found["packet"]
     port = f" port {packet['port']}" if packet["port"] else ""
+    protocol = f"protocol {packet['protocol']}" if packet["protocol"].isdecimal() else packet["protocol"]
     verb = "is allowed" if found["action"] == Action.ALLOW else "is DENIED"
     sender = f", sent by {packet['sender']}," if packet["sender"] else ""
-    yield f"{packet['source']} -> {packet['destination']} {packet['protocol']}{port}{sender} {verb}"
+    yield f"{packet['source']} -> {packet['destination']} {protocol}{port}{sender} {verb}"
     yield f"  by {found['decided_by']}"
     for side in ("source", "destination"):
         yield f"{side:<12} {_end_text(found[side])}"

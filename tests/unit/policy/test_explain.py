@@ -52,6 +52,23 @@ def test_two_strangers_are_none_of_our_business() -> None:
     assert "is allowed\n  by no workload of the cluster is at either end" in said("192.0.2.1", "192.0.2.2")
 
 
+@pytest.mark.parametrize(
+    ("packet", "first", "source"),
+    [
+        (Packet(ip_address("10.65.0.2"), ip_address("10.65.0.1"), 4), "10.65.0.2 -> 10.65.0.1 protocol 4 is DENIED", "default/b, on there"),
+        (
+            Packet(ip_address("10.9.9.9"), ip_address("10.65.0.1"), TCP, 40000, 80, sender=ip_address("10.65.0.2")),
+            "10.9.9.9 -> 10.65.0.1 TCP port 80, sent by 10.65.0.2, is DENIED",
+            "default/b, on there",
+        ),
+    ],
+)  # fmt: skip
+def test_who_sends_what_is_said(packet: Packet, first: str, source: str) -> None:
+    said = list(lines(explained(Known(WORLD), packet)))
+    assert said[0] == first
+    assert f"source       {source}, by calib, pool main" in said
+
+
 # -- services
 
 WEB = {("default", "web"): ServiceAddresses(cluster=(Prefix.parse("10.96.0.7"),))}
