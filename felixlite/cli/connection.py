@@ -1,4 +1,7 @@
-"""`felixlite explain SOURCE DESTINATION`: what becomes of a connection, and which rule says so. Reads the store; needs no agent, but asks one for what it counts."""
+"""`felixlite explain SOURCE DESTINATION`: what becomes of a connection, and which rule says so.
+
+Reads the store and needs no agent; one on this machine is asked what it enforces and what it counts. Writes nothing.
+"""
 
 import json
 from dataclasses import replace
