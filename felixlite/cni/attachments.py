@@ -23,7 +23,7 @@ from felixlite.cni import pods, result, wiring
 from felixlite.cni.core import Core, concerns, unsettled, wait_for
 from felixlite.cni.early import Early
 from felixlite.cni.errors import CniError, Code
-from felixlite.cni.garbage import Garbage, container_of
+from felixlite.cni.garbage import Garbage, container_of, handle_of, interface_of
 from felixlite.cni.locks import Locks
 from felixlite.cni.looking import PodEnd, first_wrong
 from felixlite.cni.notes import Notes
@@ -216,7 +216,7 @@ class Attachments:
             if owed and not self.notes.path(request).exists():
                 return
             try:
-                is_ours = self._release(request, who)
+                link = self._release(request, who)
             except (FelixliteError, OSError) as why:
                 try:
                     if not owed:
@@ -224,8 +224,8 @@ class Attachments:
                 finally:
                     _detach_inside(asked)
                 return
-            if is_ours:
-                self._remove(asked, who.host_interface, owed=owed)
+            if link:
+                self._remove(asked, link, owed=owed)
             else:
                 self.notes.forget(request)
 
@@ -246,21 +246,23 @@ class Attachments:
             folder = f"{self.notes.folder}: {error.strerror}"
             raise CniError(Code.IO_FAILURE, "neither deleted nor noted for later", f"{why}; {folder}") from None
 
-    def _release(self, request: Request, who: pods.Whose) -> bool:
-        """Addresses and WorkloadEndpoint. False when the name belongs to a younger sandbox: then only the addresses."""
+    def _release(self, request: Request, who: pods.Whose) -> str | None:
+        """Addresses and WorkloadEndpoint. Answers the host's end that goes with them; None when the name belongs to a
+        younger sandbox: then only the addresses go."""
         for attempt in range(LOST):
             entry = self.store.get(who.endpoint)
             is_ours = entry is None or container_of(entry) == request.container
             writes = [Write(entry.key, None, entry.revision)] if entry and is_ours else []
             try:
-                self.ipam.release_handle(request.handle, writes)
+                handle = handle_of(self.ipam, request.network, request.container, request.interface, entry)
+                self.ipam.release_handle(handle, writes)
                 break
             except Conflict:
                 if attempt == LOST - 1:
                     raise
         if is_ours and entry:  # else the core has heard of it, or never knew it
             self._tell_gone(who.endpoint)
-        return is_ours
+        return (interface_of(entry) or who.host_interface) if is_ours else None
 
     def _tell_gone(self, endpoint: Key) -> None:
         """The round takes the routes away. If it does not come in time, it comes later: the store knows already."""
@@ -307,7 +309,7 @@ class Attachments:
             if missing := [str(a) for a in expected if a not in workload.addresses]:
                 raise CniError(Code.NOT_AS_ADDED, f"address {missing[0]} is not assigned to this container")
             pod = _pod_end(request, workload.mac or "", 0, workload.addresses)
-            wrong = first_wrong(who.host_interface, namespace, pod) or self._first_difference(workload)
+            wrong = first_wrong(workload.interface, namespace, pod) or self._first_difference(workload)
         if wrong:
             raise CniError(Code.NOT_AS_ADDED, wrong)
 

@@ -35,7 +35,6 @@ def plan(
     mtu: int | None = None,
     uplink: str | None = None,
     ipv6: bool = True,
-    localnet: bool = False,
 ) -> Wanted:
     """`mtu` is what fits through every tunnel in use (None: not known), `uplink` the link with the node's own address."""
     present = [w for w in workloads if w.interface in links]
@@ -46,17 +45,16 @@ def plan(
             workload,
             _fitting(links[workload.interface].mtu, mtu, workload.most_mtu),
             ipv6=ipv6,
-            localnet=localnet,
         )
     return wanted
 
 
-def _add(wanted: Any, workload: Workload, mtu: int, *, ipv6: bool, localnet: bool) -> None:
+def _add(wanted: Any, workload: Workload, mtu: int, *, ipv6: bool) -> None:
     link = workload.interface
     wanted.links[link] = Link("adopt", mtu=mtu, mac=HOST_MAC)
     wanted.pod_mtus[link] = mtu
     families = {address.family for address in workload.addresses}
-    wanted.sysctls.update(sysctls(link, families, may_spoof=bool(workload.may_send_as), ipv6=ipv6, localnet=localnet))
+    wanted.sysctls.update(sysctls(link, families, may_spoof=bool(workload.may_send_as), ipv6=ipv6))
     for address in workload.addresses:
         wanted.routes[RouteKey(address)] = on(link)
         if workload.mac:
@@ -71,16 +69,16 @@ def _fitting(now: int, right: int | None, most: int | None) -> int:
     return min(right, max(now, most or 0))
 
 
-def sysctls(
-    link: str, families: Collection[int], *, may_spoof: bool = False, ipv6: bool = True, localnet: bool = False
-) -> dict[str, str]:
-    """Of a host end. It routes, answers ARP for everything at once, and believes no source that is not the pod's."""
+def sysctls(link: str, families: Collection[int], *, may_spoof: bool = False, ipv6: bool = True) -> dict[str, str]:
+    """Of a host end. It routes, answers ARP for everything at once, and believes no source that is not the pod's.
+
+    route_localnet is not ours: off in the kernel, and portmap behind us sets it for a port of 127.0.0.1.
+    """
     found = {
         f"net/ipv4/conf/{link}/proxy_arp": "1",
         f"net/ipv4/neigh/{link}/proxy_delay": "0",
         f"net/ipv4/conf/{link}/forwarding": "1",
         f"net/ipv4/conf/{link}/rp_filter": "0" if may_spoof else "1",
-        f"net/ipv4/conf/{link}/route_localnet": "1" if localnet else "0",
     }
     if ipv6:
         found[f"net/ipv6/conf/{link}/accept_ra"] = "0"  # a pod must not make itself the host's router

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from felixlite.addresses import Address, Prefix
 from felixlite.cni.errors import CniError, Code
-from felixlite.cni.names import GATEWAY, GATEWAY_6, interface_name, pod_mac
+from felixlite.cni.names import GATEWAY, GATEWAY_6, interface_name, plain, pod_mac
 from felixlite.cni.request import Request
 from felixlite.datastore.store import Document, Key, metadata
+from felixlite.model import scalars
 from felixlite.model.fromkubernetes import MOST_MTU, endpoint_name
 
 ANNOTATION: Final = "cni.projectcalico.org/"
@@ -37,11 +38,21 @@ class Whose:
     def endpoint(self) -> Key:
         orchestrator = "k8s" if self.is_kubernetes else "cni"
         name = endpoint_name(self.node, orchestrator, self.pod, self.interface)
+        if not _can_be_stored(name):  # podman calls a container intelligent_villani
+            name = endpoint_name(self.node, orchestrator, plain(self.pod), plain(self.interface))
         return Key("WorkloadEndpoint", name, self.namespace)
 
     @property
     def host_interface(self) -> str:
         return interface_name(self.namespace, self.pod, self.interface)
+
+
+def _can_be_stored(name: str) -> bool:
+    try:
+        scalars.name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def whose(request: Request, node: str) -> Whose:

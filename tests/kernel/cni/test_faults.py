@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from felixlite.cni.names import HOST_MAC
+from felixlite.cni.names import HOST_MAC, interface_name, older_handle_id
 from felixlite.cni.server import WORKERS
 from felixlite.datastore.store import Entry, Key, Meanwhile, Write
 from felixlite.errors import Unreachable
@@ -259,6 +259,59 @@ def test_a_directory_among_the_notes_holds_nothing_up(one: PluginNode, space: Na
     eventually(lambda: nothing_is_left(one) and one.notes() == ["a"])
 
 
+# -- names
+
+
+@pytest.mark.parametrize("args", ["K8S_POD_NAME=intelligent_villani", "K8S_POD_NAME=Web", ""])
+def test_a_container_may_have_a_name_that_is_none_for_dns(one: PluginNode, space: Namespace, args: str) -> None:
+    who: Any = {"container": "Keen_b.C", "interface": "Eth_0", "environment": {"CNI_ARGS": args}}
+    added = one.run("ADD", space, **who)
+    assert added.code == 0, added.printed
+    (endpoint,) = one.endpoints()
+    spec = endpoint["spec"]
+    assert (spec.get("pod") or spec["workload"], spec["endpoint"]) == (args.partition("=")[2] or "Keen_b.C", "Eth_0")
+    assert one.run("CHECK", space, prevResult=added.answer, **who).code == 0
+    assert one.run("DEL", space, **who).code == 0
+    eventually(lambda: nothing_is_left(one))
+
+
+def test_a_dot_in_a_container_id_is_not_the_dot_before_an_interface(one: PluginNode, space: Namespace) -> None:
+    with pod("fc") as other:
+        kept = one.run("ADD", space, container="a", interface="x1").address
+        assert one.run("ADD", other, container="a.x1").address != kept
+        assert one.run("DEL", other, container="a.x1").code == 0
+        assert (one.addresses(), one.routes()) == (1, {kept})
+    assert "1 received" in space.command("ping", "-c1", "-W2", "192.0.2.77")
+
+
+def test_a_dot_in_a_pods_name_is_not_the_dot_before_an_interface(one: PluginNode, space: Namespace) -> None:
+    with pod("fc") as other:
+        web: Any = {"environment": {"CNI_ARGS": "K8S_POD_NAME=web"}, "interface": "net1"}
+        first = one.run("ADD", space, **web).address
+        second = one.run("ADD", other, container="c2", environment={"CNI_ARGS": "K8S_POD_NAME=web.net1"}).address
+        assert one.routes() == {first, second}
+        assert "1 received" in space.command("ping", "-c1", "-W2", second)
+
+
+@pytest.mark.parametrize("verb", ["DEL", "GC"])
+def test_what_was_made_under_the_older_names_is_found_again(
+    one: PluginNode, space: Namespace, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr("felixlite.cni.request.handle_id", older_handle_id)
+        older.setattr("felixlite.cni.pods.interface_name", lambda ns, pod, i: interface_name(ns, f"{pod}.{i}"))
+        added = one.run("ADD", space, container="a.b", interface="net1")
+    assert [entry.key.name for entry in one.store.list("IPAMHandle").entries] == ["net.a.b.net1"]
+    assert one.host_links() == {interface_name("default", "a.b.net1")}
+    assert one.run("CHECK", space, container="a.b", interface="net1", prevResult=added.answer).code == 0
+    if verb == "DEL":
+        assert one.run("DEL", space, container="a.b", interface="net1").code == 0
+    else:
+        assert one.run("GC", **{"cni.dev/valid-attachments": None}).code == 0
+    eventually(lambda: nothing_is_left(one) and not one.notes())
+    assert one.store.list("IPAMHandle").entries == ()
+
+
 # -- the kernel
 
 
@@ -350,6 +403,38 @@ def test_gc_sweeps_links_of_ours_that_no_endpoint_stands_behind(one: PluginNode,
         assert kept == {name, "cali0123456789b", "cali0123456789c", "veth0"}
 
 
+def test_gc_frees_the_older_container_of_a_pod_that_was_made_anew(one: PluginNode, space: Namespace) -> None:
+    web: dict[str, str | None] = {"CNI_ARGS": "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0"}
+    with pod("fc") as fresh, pod("fc") as third:
+        one.run("ADD", space, container="old", environment=web)
+        kept = one.run("ADD", fresh, container="new", environment=web).address
+        another = one.run("ADD", third, container="another", name="another").address
+        valid = [{"containerID": "new", "ifname": "eth0"}, {"containerID": "old", "ifname": "eth0"}]
+        assert one.run("GC", **{"cni.dev/valid-attachments": valid}).code == 0
+        assert one.addresses() == 3
+        assert one.run("GC", **{"cni.dev/valid-attachments": valid[:1]}).code == 0
+        assert {entry.key.name for entry in one.store.list("IPAMHandle").entries} == {"net.new", "another.another"}
+        assert one.routes() == {kept, another}
+        assert "1 received" in fresh.command("ping", "-c1", "-W2", another)
+
+
+@pytest.mark.parametrize(
+    "valid",
+    [
+        {},
+        [5],
+        [{}],
+        [{"containerID": "c1"}],
+        [{"containerID": "c1", "ifname": ""}],
+        [{"containerID": 7, "ifname": "a"}],
+    ],
+)
+def test_gc_with_a_list_that_is_none_frees_nothing(one: PluginNode, space: Namespace, valid: Any) -> None:
+    assert one.run("ADD", space).code == 0
+    refused(one.run("GC", **{"cni.dev/valid-attachments": valid}), 7, "cni.dev/valid-attachments")
+    assert one.addresses() == 1
+
+
 # -- Kubernetes
 
 
@@ -373,6 +458,18 @@ def test_a_pods_document_says_its_labels_and_its_address(one: PluginNode, space:
 
 
 # -- other plugins behind
+
+
+def test_a_sysctl_that_portmap_sets_on_the_hosts_end_stays(one: PluginNode, space: Namespace) -> None:
+    added = one.run("ADD", space).answer
+    setting = f"/proc/sys/net/ipv4/conf/{added['interfaces'][0]['name']}/route_localnet"
+    one.net.command("sh", "-c", f"echo 1 >{setting}")
+    checked = one.run("CHECK", space, prevResult=added)
+    assert checked.code == 0, checked.printed
+    one.stop()
+    one.start()
+    one.loop.submit([]).result(10)
+    assert one.net.command("cat", setting).strip() == "1"
 
 
 def test_portmap_behind_publishes_a_port(one: PluginNode, space: Namespace) -> None:

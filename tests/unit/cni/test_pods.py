@@ -9,6 +9,8 @@ from felixlite.cni import pods
 from felixlite.cni.errors import CniError, Code
 from felixlite.cni.names import handle_id, interface_name, pod_mac
 from felixlite.cni.request import Request
+from felixlite.model import scalars
+from felixlite.model.fromkubernetes import endpoint_parts
 from felixlite.model.parse import parse
 
 K8S = {"K8S_POD_NAME": "web-0", "K8S_POD_NAMESPACE": "shop"}
@@ -44,6 +46,9 @@ def test_the_hardware_address_of_a_pod_is_local_unicast_and_the_same_again() -> 
 
 def test_a_handle_tells_networks_and_containers_apart() -> None:
     assert len({handle_id("a", "b", "eth0"), handle_id("a", "c", "eth0"), handle_id("b", "b", "eth0")}) == 3
+    assert handle_id("a", "b", "x1") != handle_id("a", "b.x1", "eth0")
+    assert handle_id("a", "b", "x1.2") != handle_id("a", "b.x1", "2")
+    assert interface_name("a", "b", "x1") != interface_name("a", "b.x1")
 
 
 def test_a_kubernetes_pod_is_named_by_the_arguments() -> None:
@@ -55,6 +60,29 @@ def test_a_kubernetes_pod_is_named_by_the_arguments() -> None:
 def test_without_kubernetes_the_container_is_the_pod() -> None:
     who = pods.whose(request(), "n1")
     assert (who.namespace, who.pod, who.endpoint.name) == ("default", "abc", "n1-cni-abc-eth0")
+
+
+@pytest.mark.parametrize("name", ["intelligent_villani", "Web", "a..b", "_", "x" * 240, "-a-", "web\u00e9"])
+def test_a_name_that_cannot_be_stored_is_stored_under_another(name: str) -> None:
+    asked = request({"K8S_POD_NAME": name})
+    who = pods.whose(asked, "n1")
+    assert who.pod == name
+    assert scalars.name(who.endpoint.name)
+    assert endpoint_parts(who.endpoint.name)[0::3] == ("n1", "eth0")
+    document = pods.endpoint_document(who, asked, pods.wants(asked, who, None, None), [])
+    workload: Any = parse(document, strict=True).inside()
+    assert workload.pod == name
+
+
+def test_names_that_look_alike_are_stored_apart() -> None:
+    names = ("Web", "web", "wEb", "web_", "web-", "web_a", "web-a")
+    assert len({pods.whose(request({"K8S_POD_NAME": name}), "n1").endpoint for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("name", ["web-0", "web.net1", "a-", "x" * 200, "0a1b"])
+def test_a_name_that_can_be_stored_is_stored_as_it_is(name: str) -> None:
+    expected = f"n1-k8s-{name.replace('-', '--')}-eth0"
+    assert pods.whose(request({"K8S_POD_NAME": name}), "n1").endpoint.name == expected
 
 
 def test_by_default_one_ipv4_address_of_any_pool_is_wanted() -> None:
