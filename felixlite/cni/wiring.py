@@ -123,9 +123,14 @@ def _inside(namespace: int, pod: PodEnd) -> Socket:
 
 
 def _set(path: Path, value: bool) -> None:
-    text = str(int(value))
-    if path.read_text().strip() != text:  # reading is cheap, writing takes the kernel's big lock
-        path.write_text(text)
+    text = b"%d" % value
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file object would take three times as long
+    try:
+        there = os.read(descriptor, 16)
+    finally:
+        os.close(descriptor)
+    if there.strip() != text:  # reading is cheap, writing takes the kernel's big lock
+        path.write_bytes(text)
 
 
 def _prepare_ipv6(pod: PodEnd) -> None:

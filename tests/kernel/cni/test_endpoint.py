@@ -1,5 +1,7 @@
 """What an ADD makes, seen with `ip` and with packets, on both sides."""
 
+import json
+
 from felixlite.cni.names import interface_name
 from felixlite.datastore.store import Key
 from tests.support.cni import POOL, PluginNode, eventually, pod
@@ -46,6 +48,13 @@ def test_the_host_end_is_set_up_as_a_gateway_that_trusts_nobody(one: PluginNode,
     assert setting(f"ipv4/conf/{link}/rp_filter") == "1"
     assert setting(f"ipv4/conf/{link}/route_localnet") == "0"
     assert setting(f"ipv6/conf/{link}/accept_ra") == "0"
+
+
+def test_both_ends_have_one_queue_so_that_nothing_is_waited_for(one: PluginNode, space: Namespace) -> None:
+    link = one.run("ADD", space).answer["interfaces"][0]["name"]
+    for net, name in ((one.net, link), (space, "eth0")):
+        (found,) = json.loads(net.command("ip", "-details", "-json", "link", "show", "dev", name))
+        assert (found["num_tx_queues"], found["num_rx_queues"]) == (1, 1)
 
 
 def test_two_pods_of_a_node_reach_each_other_and_the_host(one: PluginNode, space: Namespace) -> None:
