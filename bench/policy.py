@@ -37,7 +37,16 @@ Line = dict[str, Any]
 
 def endpoint(number: int, node: str = "here", **labels: str) -> Workload:
     address = Prefix.from_int((10 << 24) + (65 << 16) + number, 32, 4)
-    return Workload(f"w{number}", "default", node, f"cali{number:08x}", (address,), pod=f"w{number}", labels=labels)
+    return Workload(
+        f"w{number}",
+        "default",
+        node,
+        f"cali{number:08x}",
+        (address,),
+        pod=f"w{number}",
+        labels=labels,
+        profiles=("kns.default",),
+    )
 
 
 def many_rules(number: int, label: str) -> Policy:

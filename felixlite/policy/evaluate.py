@@ -33,7 +33,6 @@ from felixlite.policy.selection import (
     endpoint_labels,
     peers,
     profile_named,
-    profiles_of,
     set_labels,
 )
 
@@ -115,7 +114,7 @@ class World:
             if taken and not passed and tier.default_action is Action.DENY:
                 yield Step(name, direction, tier.name, f"end of tier {tier.name}", None, Action.DENY)
                 return
-        for profile in profiles_of(workload):
+        for profile in workload.profiles:
             step = self._ask(name, direction, "", profile_named(profile, self.inputs.profiles), packet)
             yield step
             if step.action in (Action.ALLOW, Action.DENY):

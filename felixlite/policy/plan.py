@@ -10,7 +10,7 @@ policies that select a local workload become chains, and only sets that such a p
 Planner given the same inputs answers the same rows (tests/unit/policy); that is what a restarted agent does.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from felixlite.model.inside import Workload
@@ -28,7 +28,6 @@ from felixlite.policy.selection import (
     is_known,
     labelled_by,
     profile_named,
-    profiles_of,
     set_labels,
 )
 from felixlite.policy.targets import Targets
@@ -173,7 +172,7 @@ class Planner:
         for key in dirty.workloads:
             before = self.profiles.pop(key, frozenset())
             if workload := inputs.local_workloads.get(key):
-                self.profiles[key] = frozenset(profiles_of(workload))
+                self.profiles[key] = frozenset(workload.profiles)
             found |= before ^ self.profiles.get(key, frozenset())
         return found
 
@@ -218,7 +217,7 @@ class Planner:
 
     def _endpoint(self, workload: Workload, asked: _Steps, inputs: Inputs) -> Iterator[tuple[Key, Row]]:
         for direction, steps in asked.items():
-            profiles = tuple(chain_name("profile", direction, ("Profile", "", name)) for name in profiles_of(workload))
+            profiles = tuple(chain_name("profile", direction, ("Profile", "", name)) for name in workload.profiles)
             mac = own_mac(workload, inputs) if direction is Direction.EGRESS and asks_macs(inputs) else None
             body = rows.EndpointChain(workload.interface, direction, steps, profiles, mac)
             yield rows.endpoint_key(direction, workload.interface), rows.chained(body, inputs.settings.mark_mask)
@@ -242,7 +241,7 @@ def asks_macs(inputs: Inputs) -> bool:
 def _users_of(profiles: set[str], workloads: Mapping[WorkloadKey, Workload]) -> set[WorkloadKey]:
     if not profiles:
         return set()
-    return {key for key, workload in workloads.items() if not profiles.isdisjoint(profiles_of(workload))}
+    return {key for key, workload in workloads.items() if not profiles.isdisjoint(workload.profiles)}
 
 
 def _in_no_tier(inputs: Inputs) -> Iterator[str]:
@@ -255,12 +254,18 @@ def _in_no_tier(inputs: Inputs) -> Iterator[str]:
 
 
 def _of_no_profile(inputs: Inputs) -> Iterator[str]:
-    """By profile: a hundred workloads may lack the same one."""
-    used = {name for workload in inputs.local_workloads.values() for name in workload.profiles}
+    """Endpoints that their profiles close. By profile: a hundred may lack the same one."""
+    workloads = inputs.local_workloads.values()
+    if bare := [workload for workload in workloads if not workload.profiles]:
+        yield f"{_first_of(bare)}: profiles: there is none: what no policy allows is denied"
+    used = {name for workload in workloads for name in workload.profiles}
     for name in sorted(name for name in used if not is_known(name, inputs.profiles)):
-        whose = [f"{w.namespace}/{w.name}" for w in inputs.local_workloads.values() if name in w.profiles]
-        others = f" and {len(whose) - 1} more" if len(whose) > 1 else ""
         yield (
-            f"WorkloadEndpoint {min(whose)}{others}: profiles: {name!r}: there is no such Profile; "
+            f"{_first_of([w for w in workloads if name in w.profiles])}: profiles: {name!r}: there is no such Profile; "
             "it denies what no policy decides: create it, or take its name out of the endpoint"
         )
+
+
+def _first_of(workloads: Collection[Workload]) -> str:
+    first = min(f"{workload.namespace}/{workload.name}" for workload in workloads)
+    return f"WorkloadEndpoint {first}" + (f" and {len(workloads) - 1} more" if len(workloads) > 1 else "")

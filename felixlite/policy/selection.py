@@ -59,15 +59,10 @@ def _implied(name: str) -> Profile | None:
     return None
 
 
-def profiles_of(workload: Workload) -> tuple[str, ...]:
-    """A workload without profiles has its namespace's: who is selected by no policy is open."""
-    return workload.profiles or (f"kns.{workload.namespace}",)
-
-
 def endpoint_labels(workload: Workload, profiles: Profiles) -> dict[str, str]:
     """Its own labels win over those of its profiles, but where it belongs; the earlier profile wins over the later."""
     labels: dict[str, str] = {}
-    for name in reversed(profiles_of(workload)):
+    for name in reversed(workload.profiles):
         labels.update(profile_named(name, profiles).labels)
     labels.update(_own(workload.labels))
     labels[NAMESPACE] = workload.namespace

@@ -141,7 +141,7 @@ def _dressed(random: Random, workload: Workload) -> Workload:
     profiles = (f"kns.{workload.namespace}", *(["custom"] if random.random() < 0.2 else []))
     robot = workload.namespace == "red" and random.random() < 0.5
     if random.random() < 0.1:
-        profiles = random.choice((("nosuch", *profiles), (*profiles, "nosuch"), ("nosuch",)))
+        profiles = random.choice((("nosuch", *profiles), (*profiles, "nosuch"), ("nosuch",), ()))
     return replace(
         workload,
         pod=workload.pod if random.random() < 0.9 else "",

@@ -73,6 +73,20 @@ BELONGING = [
         c={"profiles": ("nosuch",)},
     ),
     documented(
+        "without a profile nothing passes but what a policy allows",
+        "NetworkPolicy red/p: {selector: app == 'c', types: [Ingress], ingress: [{action: Allow, protocol: TCP}]}",
+        "b>c tcp/80",
+        "b>c udp/80, c>b tcp/80, c>b tcp/80/6",
+        c={"profiles": ()},
+    ),
+    documented(
+        "without its namespace's profile an endpoint has no labels of the namespace",
+        "NetworkPolicy red/p: {selector: app == 'a', ingress: [{action: Allow, source: {namespaceSelector: team == 'x'}}]}",
+        "b>a tcp/80",
+        "c>a tcp/80",
+        c={"profiles": ("projectcalico-default-allow",)},
+    ),
+    documented(
         "the profile of a namespace needs no document",
         "",
         "b>c tcp/80, c>b tcp/80",

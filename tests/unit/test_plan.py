@@ -133,6 +133,12 @@ def test_an_own_node_record_deleted_under_the_agent_changes_and_removes_nothing(
     assert "there is no Node n1" in after.notes(0.0)[0]
 
 
+def test_what_is_not_enforced_is_among_the_notes(planner, snapshot):
+    found = planner(fold(snapshot, [Put("unenforced", ("HostEndpoint", "h"), "host endpoints are not")]), 0)
+    assert "HostEndpoint h: host endpoints are not" in found.notes(0.0)
+    assert not any("HostEndpoint" in note for note in planner(snapshot, 1).notes(1.0))
+
+
 def test_the_plan_depends_only_on_what_is_known_not_on_the_way_there(snapshot):
     wandering = NodePlanner(Surroundings())
     told = Learned((ip_address("10.0.1.1"),), ("10.0.1.1",))

@@ -11,7 +11,7 @@ POD = """
 apiVersion: projectcalico.org/v3
 kind: WorkloadEndpoint
 metadata: {{name: n1-k8s-{name}-eth0, namespace: default, labels: {{app: {name}}}}}
-spec: {{node: n1, orchestrator: k8s, pod: {name}, endpoint: eth0, interfaceName: cali{name}, ipNetworks: [{address}/32]}}
+spec: {{node: n1, orchestrator: k8s, pod: {name}, endpoint: eth0, profiles: [kns.default], interfaceName: cali{name}, ipNetworks: [{address}/32]}}
 """
 CLOSED = """
 apiVersion: projectcalico.org/v3

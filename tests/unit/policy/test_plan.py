@@ -124,6 +124,14 @@ def test_a_profile_that_is_not_there_is_noted_and_denies_until_it_is() -> None:
     assert (plan.notes, actions_of_profile("nosuch", plan)) == ((), [Action.ALLOW])
 
 
+def test_who_has_no_profile_is_closed_and_noted() -> None:
+    plan = Planner()(inputs([replace(A, profiles=()), replace(B, profiles=())]))
+    assert plan.notes == (
+        "WorkloadEndpoint default/a and 1 more: profiles: there is none: what no policy allows is denied",
+    )
+    assert merged(plan.tables["policy/4"])[Key("endpoint", "tw-calia")].body.profiles == ()
+
+
 def actions_of_profile(name: str, plan: PolicyPlan) -> list[Action]:
     """Of what its ingress chain, to which its endpoint jumps, does."""
     table = merged(plan.tables["policy/4"])

@@ -22,6 +22,7 @@ def pod(name: str, address: str, *, namespace: str = "default", node: str = "her
         addresses=tuple(Prefix.parse(text) for text in address.split()),
         pod=name,
         labels=labels,
+        profiles=(f"kns.{namespace}",),
         ports=(NamedPort("http", "TCP", 80),),
     )
 
