@@ -183,6 +183,7 @@ class Profile:
     ingress: tuple[PolicyRule, ...] = ()
     egress: tuple[PolicyRule, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)  # inherited by the endpoints, prefix included (pcns.app)
+    is_stand_in: bool = False  # for one that is not there or was never valid
 
     def rules(self, direction: Direction) -> tuple[PolicyRule, ...]:
         return self.ingress if direction is Direction.INGRESS else self.egress
@@ -193,7 +194,7 @@ DEFAULT_ALLOW = Profile("projectcalico-default-allow", (ALLOW_ALL,), (ALLOW_ALL,
 
 def closed_profile(name: str, labels: Mapping[str, str] | None = None) -> Profile:
     """What stands for a profile that is not there, or is invalid: it denies what no policy has decided."""
-    return Profile(name, (DENY_ALL,), (DENY_ALL,), labels or {})
+    return Profile(name, (DENY_ALL,), (DENY_ALL,), labels or {}, is_stand_in=True)
 
 
 def namespace_profile(name: str, labels: Mapping[str, str]) -> Profile:

@@ -68,17 +68,23 @@ class Step:
     owner: str  # the policy, profile, what stands at the end of a tier, or what the gate looks at
     rule: int | None  # counted from 0; None: no rule of it decided
     action: Action | None  # None: on to the next
-    is_stand_in: bool = False  # the policy is invalid: nobody wrote its rules
+    is_stand_in: bool = False  # the policy is invalid, or the profile not there: nobody wrote its rules
 
     def __str__(self) -> str:
         if self.direction is None:
             return f"{self.endpoint}: {self.owner}: {self.action}"
-        where = f"rule {self.rule}" if self.rule is not None else CLOSED if self.is_stand_in else "no rule matches"
+        where = f"rule {self.rule}" if self.rule is not None else self.closing or "no rule matches"
         tier = f"tier {self.tier}, " if self.tier else ""
         return f"{self.endpoint} {self.direction.value.lower()}: {tier}{self.owner}: {where}: {self.action or 'next'}"
 
+    @property
+    def closing(self) -> str | None:
+        """Why it denies, when no rule that somebody wrote does."""
+        return (CLOSED if self.tier else CLOSED_PROFILE) if self.is_stand_in else None
+
 
 CLOSED = "invalid: closes what it selects"
+CLOSED_PROFILE = "not there, or invalid: closes who has it"
 
 
 class World:
@@ -124,7 +130,7 @@ class World:
     def _ask(self, endpoint: str, direction: Direction, tier: str, policy: Policy | Profile, packet: Packet) -> Step:
         namespace = "" if isinstance(policy, Profile) else policy.namespace
         owner = f"Profile {policy.name}" if isinstance(policy, Profile) else str(policy)
-        if isinstance(policy, Policy) and policy.is_stand_in:
+        if policy.is_stand_in:
             return Step(endpoint, direction, tier, owner, None, Action.DENY, is_stand_in=True)
         for number, rule in enumerate(policy.rules(direction)):
             if rule.action is not Action.LOG and self.rule_matches(rule, namespace, packet):

@@ -15,7 +15,7 @@ from felixlite.model.inside import ServiceAddresses
 from felixlite.model.policy import PROTOCOL_NAMES, WITH_PORTS, Action
 from felixlite.policy import settings
 from felixlite.policy.behind import ServiceKey, behind, service_at
-from felixlite.policy.evaluate import CLOSED, Packet, Step, World, called
+from felixlite.policy.evaluate import CLOSED, CLOSED_PROFILE, Packet, Step, World, called
 from felixlite.policy.inputs import Inputs
 from felixlite.policy.passage import SettingsAt, Verdict, leaves_pools, node_at, verdict_in
 from felixlite.snapshot import Snapshot, pool_covering
@@ -100,7 +100,7 @@ def counted(found: dict[str, Any], hits: Mapping[str, Any]) -> dict[str, Any]:
     def count(step: Mapping[str, Any]) -> int | None:
         if step["direction"] is None:
             return None
-        way, rule = step["direction"].lower(), 0 if step["note"] == CLOSED else step["rule"]
+        way, rule = step["direction"].lower(), 0 if step["note"] in (CLOSED, CLOSED_PROFILE) else step["rule"]
         if rule is None:
             return ends.get((interfaces[step["direction"]], way)) if step["decides"] else None
         return packets.get((step["owner"], way, rule))
@@ -135,7 +135,7 @@ def _step(known: Known, step: Step, *, decides: bool) -> dict[str, Any]:
 
 def _note(known: Known, step: Step) -> str | None:
     if step.is_stand_in:
-        return CLOSED
+        return step.closing
     kind, _, name = step.owner.partition(" ")
     return "its last good version: the one in the store is invalid" if (kind, name) in known.rejected else None
 

@@ -68,6 +68,14 @@ def test_network_sets_are_no_peers_of_policies_of_kubernetes(seed: int) -> None:
     assert passing(replace(inputs, network_sets=sets)) == passing(replace(inputs, network_sets={}))
 
 
+def test_a_profile_that_is_not_there_is_named_as_such() -> None:
+    inputs = world(Random(0), PODS)
+    lost = {key: replace(one, profiles=("nosuch", *one.profiles)) for key, one in inputs.local_workloads.items()}
+    seen = verdict_in(World(replace(inputs, local_workloads=lost, policies={})), PACKETS[0])
+    assert (seen.action, seen.decided and seen.decided.rule) == (Action.DENY, None)
+    assert "Profile nosuch: not there, or invalid: closes who has it: Deny" in str(seen.decided)
+
+
 def test_the_worlds_hold_what_is_asked_about() -> None:
     """Network sets beside policies of Kubernetes, packets that pass and packets that do not."""
     drawn = [world(Random(seed), PODS) for seed in range(50)]
