@@ -42,7 +42,7 @@ def number(low: int, high: int) -> Callable[[Any], int]:
     def parse(given: Any) -> int:
         try:
             value = int(given)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = low - 1
         if isinstance(given, bool) or not low <= value <= high:
             raise ValueError(f"a number from {low} to {high}")
@@ -75,6 +75,7 @@ def one_of(*choices: str) -> Callable[[Any], str]:
 
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST = 366 * 86400.0  # no thread can wait for ever in seconds
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 
 
@@ -86,10 +87,11 @@ def duration(given: Any) -> float:
     """Go's form (`90s`, `1m30s`) or a plain number of seconds."""
     text = str(given).strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if not text or _DURATION.sub("", text):
-        raise ValueError("a duration such as 90s or 5m")
-    return sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(text))
+        text += "s"
+    seconds = sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(text))
+    if not text or _DURATION.sub("", text) or seconds > LONGEST:
+        raise ValueError("a duration such as 90s or 5m, below a year")
+    return seconds
 
 
 def text(given: Any) -> str:
@@ -116,7 +118,7 @@ def rate(given: Any) -> str:
 def pattern(given: Any) -> str:
     try:
         re.compile(str(given))
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"a regular expression ({error})") from None
     return str(given)
 

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from typing import Any
 
 from felixlite.addresses import Address, Interface, Prefix
+from felixlite.config import LONGEST
 from felixlite.model import policy
 from felixlite.model.selector import Selector, SelectorError
 from felixlite.model.selector import parse as parse_selector
@@ -153,9 +154,10 @@ def duration(given: Any) -> float:
     written = text(given)
     if written == "0":
         return 0.0
-    if not written or _DURATION.sub("", written):
-        raise ValueError("must be a duration such as 90s or 5m")
-    return sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(written))
+    seconds = sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(written))
+    if not written or _DURATION.sub("", written) or seconds > LONGEST:
+        raise ValueError("must be a duration such as 90s or 5m, below a year")
+    return seconds
 
 
 def community(given: Any) -> str:

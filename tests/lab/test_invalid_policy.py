@@ -26,14 +26,20 @@ def document(name: str, **spec: Any) -> dict[str, Any]:
 
 
 def written(lab: Lab, name: str, **spec: Any) -> None:
-    """Into the store as it is, as another program might."""
+    put(lab, key(name), document(name, **spec))
+
+
+def put(lab: Lab, key: Key, document: dict[str, Any] | None) -> None:
+    """Into the store as it is, as another program might; None: out of it."""
 
     def write(store: Store) -> None:
-        entry = store.get(key(name))
-        if entry:
-            store.update(entry.key, document(name, **spec), entry.revision)
-        else:
-            store.create(key(name), document(name, **spec))
+        entry = store.get(key)
+        if entry and document:
+            store.update(entry.key, document, entry.revision)
+        elif entry:
+            store.delete(entry.key, entry.revision)
+        elif document:
+            store.create(key, document)
 
     def connected() -> None:
         with closing(connect(lab.store_url)) as store:
@@ -70,6 +76,39 @@ def test_one_that_was_never_good_closes_what_it_selects(scribbled: Lab) -> None:
     written(scribbled, "never-good", selector="all()", ingress=WRONG)
     assert to_pods(scribbled)
     world.wait_for(lambda: not any(to_pods(scribbled)), "nobody to be let in", 60.0)
+
+
+ODD = {
+    "never-good-account": {"ingress": [{"action": "Allow", "source": {"serviceAccounts": {"names": ["a'\"b"]}}}]},
+    "never-good-tier": {"tier": 'x"\naccept #', "ingress": [{"action": "Log"}]},
+}
+UPLINK = Key("WorkloadEndpoint", "odd", "default")
+
+
+def endpoint() -> dict[str, Any]:
+    head = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": UPLINK.kind,
+        "metadata": {"name": "odd", "namespace": "default"},
+    }
+    spec = {"node": "n1", "interfaceName": "eth0", "ipNetworks": ["192.0.2.99/32"], "mac": "02:00:00:00:00:99"}
+    return {**head, "spec": spec}
+
+
+def test_no_object_however_odd_ends_the_agent_or_touches_the_nodes_own_link(scribbled: Lab) -> None:
+    pid = scribbled.status("n1")["pid"]
+    try:
+        for name, spec in ODD.items():
+            put(scribbled, key(name), document(name, **{"selector": "role == 'nobody'", **spec}))
+        put(scribbled, UPLINK, endpoint())
+        for words in (*(f"{name} is kept out" for name in ODD), "WorkloadEndpoint default/odd"):
+            world.wait_for(lambda words=words: bool(said(scribbled, words)), f"a word about {words}", 60.0)
+        scribbled.wait_until_green()
+        assert scribbled.status("n1")["pid"] == pid
+    finally:
+        for each in (*map(key, ODD), UPLINK):
+            put(scribbled, each, None)
+        world.wait_for(lambda: not said(scribbled, "/odd"), "n1 to have nothing to say", 60.0)
 
 
 def to_pods(lab: Lab) -> list[bool]:

@@ -34,7 +34,7 @@ def test_durations_are_read_as_go_writes_them(given, seconds):
     assert duration(given) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("given", ["", "5 parsecs", "s", "-3s", None])
+@pytest.mark.parametrize("given", ["", "5 parsecs", "s", "-3s", None, "9999h", 10**30, float("inf"), 400 * "9" + "s"])
 def test_what_is_no_duration_is_refused(given):
     with pytest.raises(ValueError, match="duration"):
         duration(given)
@@ -67,3 +67,20 @@ def test_without_a_prefix_of_interfaces_policy_would_be_off_so_the_next_layer_co
 def test_the_filter_of_interfaces_for_nat_is_one_name_or_its_beginning(given, taken):
     settings = effective({}, {}, {"default": {"iptablesNATOutgoingInterfaceFilter": given}}, "n1")
     assert settings["iptablesNATOutgoingInterfaceFilter"] == taken
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("vxlanPort", float("inf")),
+        ("vxlanPort", float("nan")),
+        ("mtuIfacePattern", "a{99999999999}"),
+        ("mtuIfacePattern", 9999 * "(" + 9999 * ")"),
+        ("mtuIfacePattern", "("),
+        ("iptablesMarkMask", float("inf")),
+        ("natPortRange", float("inf")),
+        ("reportingInterval", float("inf")),
+    ],
+)
+def test_what_no_parser_expects_is_a_warning_like_any_other(name, given):
+    assert name in effective({}, {}, {"default": {name: given}}, "n1").warnings[0]
