@@ -261,6 +261,8 @@ class Agent:
     # -- its life
 
     def start(self) -> None:
+        for name, target in self.cni.threads():  # first: the runtime is told what the agent still waits for
+            self.threads.start(name, target)
         self.membership.begin(self.host, self.threads.stopping)
         self.threads.start("control", self.control.run)
         self.threads.start("events", self.events.run)
@@ -275,8 +277,6 @@ class Agent:
         self.threads.start("core", self.loop.run)
         if self.controllers:
             self.threads.start("controllers", self.controllers.run)
-        for name, target in self.cni.threads():
-            self.threads.start(name, target)
         log.info(
             "felixlite %s: node %s, store %s, ipip: %s", __version__, self.here, self.store.address, self.ipip.carrier
         )

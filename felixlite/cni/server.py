@@ -16,6 +16,7 @@ import queue
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -185,12 +186,14 @@ def _received(caller: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _rest(caller: socket.socket, size: int) -> bytes:
-    parts = []
+    parts, deadline = [], time.monotonic() + READ_PATIENCE  # of all of it: who sends byte by byte holds up a worker
     while data := caller.recv(65536):
+        caller.settimeout(max(deadline - time.monotonic(), 0.001))
         parts.append(data)
         size += len(data)
         if size > LONGEST_REQUEST:
             raise OSError("too long a request")
+    caller.settimeout(READ_PATIENCE)
     return b"".join(parts)
 
 

@@ -149,6 +149,25 @@ def test_many_pods_come_and_go_and_leave_nothing(real: RealNode) -> None:
     eventually(lambda: real.descriptors() <= descriptors)
 
 
+def test_an_agent_that_waits_for_its_store_says_so(real: RealNode) -> None:
+    with pod("fc") as space, pod("fc") as other:
+        assert "code" not in real.run("ADD", space, "c1")
+        real.agent.kill()
+        real.etcd.kill()
+        with visiting(real.net.fd):
+            real.agent.start()
+        eventually(lambda: "waits for" in real.run("STATUS", space, "c1").get("details", ""))
+        assert real.run("STATUS", space, "c1")["code"] == 50
+        refused = real.run("ADD", other, "c2")
+        assert (refused["code"], "waits for" in refused["details"]) == (11, True)
+        assert real.run("DEL", space, "c1") == {}
+        with visiting(real.net.fd):
+            real.etcd.start()
+        real.agent.wait_until_ready()
+        assert "code" not in real.run("ADD", other, "c2")
+        eventually(lambda: real.facts()["endpoints"] == 1 and real.facts()["notes"] == 0)
+
+
 @pytest.mark.parametrize("victim", ["agent", "plugin", "etcd"])
 def test_who_is_killed_at_any_moment_loses_nothing(real: RealNode, victim: str) -> None:
     """Pods come and go while one of the three is killed again and again; two pods stay, and must not notice."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from felixlite.cni import server
 from felixlite.cni.names import HOST_MAC, interface_name, older_handle_id
 from felixlite.cni.server import WORKERS
 from felixlite.datastore.store import Entry, Key, Meanwhile, Write
@@ -500,3 +501,32 @@ def test_portmap_behind_publishes_a_port(one: PluginNode, space: Namespace) -> N
 
         eventually(connects)
     portmap("DEL")
+
+
+def test_callers_that_send_byte_by_byte_do_not_hold_up_the_others_for_ever(
+    one: PluginNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "READ_PATIENCE", 0.5)
+    enough = threading.Event()
+
+    def drips(caller: socket.socket) -> bool:
+        """Whether it was hung up on."""
+        with caller:
+            caller.connect(str(one.run_directory / "cni.sock"))
+            try:
+                while not enough.wait(0.02):
+                    caller.send(b"x")
+            except OSError:
+                return True
+        return False
+
+    callers = [socket.socket(socket.AF_UNIX) for _ in range(WORKERS)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        dripping = [pool.submit(drips, caller) for caller in callers]
+        limit = threading.Timer(30.0, enough.set)
+        limit.start()
+        eventually(lambda: all(found.done() for found in dripping), 20)
+        limit.cancel()
+        enough.set()
+    assert all(found.result() for found in dripping)
+    assert one.run("STATUS").code == 0
