@@ -6,6 +6,7 @@ import click
 import kubernetes_validate
 import pytest
 
+from felixlite import config
 from felixlite.cli.main import felixlite
 from felixlite.cli.session import Session
 from felixlite.config import SETTINGS
@@ -29,6 +30,12 @@ CONTAINERS = [c for w in WORKLOADS for c in [*template(w).get("initContainers", 
 @pytest.mark.parametrize("found", OBJECTS, ids=IDS)
 def test_every_object_is_one_that_kubernetes_knows(found: dict[str, Any]) -> None:
     kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_pods_reach_services_that_their_own_node_answers() -> None:
+    (settings,) = [found["data"] for found in OBJECTS if found["kind"] == "ConfigMap"]
+    effective = config.effective({}, settings, {}, "n1")
+    assert effective["defaultEndpointToHostAction"] == "Accept"
 
 
 def test_every_role_is_bound_to_a_service_account_that_somebody_uses() -> None:
