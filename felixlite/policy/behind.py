@@ -28,7 +28,7 @@ def behind(key: ServiceKey, service: Service | None, packet: Packet) -> list[Pac
     if packet.protocol not in WITH_PORTS or service is None:
         return []
     found = [
-        replace(packet, destination=backend.address, port=backend.port)
+        replace(packet, destination=backend.address, port=backend.port, by_service=True)
         for backend in service.backends
         if backend.protocol == packet.protocol and backend.address.version == packet.family
     ]

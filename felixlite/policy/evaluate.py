@@ -49,6 +49,7 @@ class Packet:
     icmp_type: int = 0
     icmp_code: int = 0
     sender: Address | None = None  # an address of the pod that sends, when the source is not its own
+    by_service: bool = False  # kube-proxy has put the destination in: so it has left the pod, though it may come back
 
     @property
     def family(self) -> int:

@@ -30,7 +30,7 @@ from felixlite.policy.rows import (
     ServiceGates,
 )
 
-RENDERING = "3"  # raise when the text of any row changes; it is part of the comments
+RENDERING = "4"  # raise when the text of any row changes; it is part of the comments
 PREFIX = "fl-"
 HOOK = "fl1:hook"  # the same for ever: a jump is removed by its whole text
 WIDEST = 16  # interfaces in one dispatch chain
@@ -245,6 +245,8 @@ def nat_rules(nat: Nat, family: int) -> Iterator[str]:
             f"-o {tunnel.link} ! -s {tunnel.address} -m addrtype --src-type LOCAL "
             f"-j SNAT --to-source {tunnel.address}{_random(nat)}"
         )
+    if nat.keep_inside:  # who calls himself by a service is not meant
+        yield f"-m set --match-set {set_name(rows.OWN_ADDRESSES, family)} src,dst -j RETURN"
     for net in nat.keep_inside:  # mapped to itself, so that NAT of whatever program comes later leaves it alone
         yield f"-s {net} -m set --match-set {inside} dst -j NETMAP --to {net}"
     if nat.outgoing:

@@ -32,7 +32,7 @@ from felixlite.policy.rows import (
 )
 
 TABLE = "felixlite"
-RENDERING = "4"  # raise when the text of any row changes; it is part of the comments
+RENDERING = "5"  # raise when the text of any row changes; it is part of the comments
 DENY = "deny"
 NEIGHBOUR_DISCOVERY = "{ 130, 131, 132, 133, 135, 136 }"  # all but 134: a pod sends no router advertisements
 
@@ -322,6 +322,7 @@ def _nat_rules(nat: Nat, family: int) -> Iterator[str]:
         host = f'oifname "{tunnel.link}" {ip} saddr != {tunnel.address} fib saddr type local'
         yield f"{host} snat to {tunnel.address}{_random(nat)}"
     if nat.keep_inside:  # a mapping to itself: NAT chains that come later leave the connection alone
+        yield f"oifname . {ip} saddr @{rows.OWN_ADDRESSES} return"  # who calls himself by a service is not meant
         yield f"{ip} saddr @{rows.INSIDE} {ip} daddr @{rows.INSIDE} snat to {ip} saddr"
     if nat.outgoing:
         interface = f'oifname "{nat.out_interfaces.replace("+", "*")}" ' if nat.out_interfaces else ""

@@ -78,7 +78,7 @@ class _Way:
         receiver = self.world.workload_at(packet.destination)
         start = None if sender else node_at(inputs, packet.source)
         end = None if receiver else node_at(inputs, packet.destination)
-        if sender and sender is receiver:
+        if sender and sender is receiver and not packet.by_service:
             yield _gate(called(sender), "what a pod sends to itself does not leave it", Action.ALLOW)
         elif sender and end and sender.node == end.name:
             yield from self._to_own_host(sender)

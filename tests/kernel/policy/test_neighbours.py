@@ -8,13 +8,19 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
+from felixlite.model.policy import EntityRule
 from felixlite.policy.choice import Backend
 from felixlite.policy.foreign import rewriting_rules
+from felixlite.policy.inputs import Inputs
+from felixlite.policy.settings import PolicySettings
+from tests.support.netns import Namespace
 from tests.support.policylab import LETTING_GO, PolicyLab
-from tests.support.policyworld import B_TO_A, C_TO_A, POOL, WORLD, Agent, enforces, udp
+from tests.support.policyworld import B_TO_A, C_TO_A, NODE, OUTSIDE, POOL, WORLD, A, Agent, B, C, enforces, udp
+from tests.unit.policy.world import entity, inputs, policy, rule
 
 SERVICE = "10.96.0.10"
 KUBE_PROXY = """\
@@ -222,6 +228,54 @@ def test_a_service_of_kube_proxy_in_nftables_mode(lab: PolicyLab, agent: Agent) 
         agent.converge(WORLD)
         assert reaches_the_service_as_itself(lab)
         assert enforces(lab)
+
+
+@contextmanager
+def kube_proxy(lab: PolicyLab, backend: Backend, mode: str) -> Iterator[None]:
+    lab.by_address[SERVICE] = "a"
+    with (
+        iptables(lab, backend, KUBE_PROXY) if mode == "iptables" else nft(lab, KUBE_PROXY_NFTABLES, "ip", "kube-proxy")
+    ):
+        yield
+
+
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+def test_whoever_calls_a_service_from_outside_is_judged_by_his_own_address_and_seen_as_the_node(
+    lab: PolicyLab, agent: Agent, backend: Backend, outside: Namespace, mode: str
+) -> None:
+    """kube-proxy masquerades him, so that the answer comes back this way: behind policy."""
+    outside.ip(f"route replace {SERVICE}/32 via {NODE}")
+    call = udp(OUTSIDE, SERVICE)
+    with kube_proxy(lab, backend, mode):
+        agent.converge(WORLD)
+        assert lab.arrived([call]) == set()
+        agent.converge(taking(entity(nets=f"{NODE}/32")))
+        assert lab.arrived([call]) == set()
+        agent.converge(taking(entity(nets=f"{OUTSIDE}/32")))
+        assert lab.arrived([call], [call]) == {call}
+        assert lab.seen_from == {call: NODE}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+def test_a_pod_that_calls_itself_by_a_service_is_asked_about_like_any_other(
+    lab: PolicyLab, agent: Agent, backend: Backend, mode: str, keep: bool
+) -> None:
+    """It goes out and comes back; kube-proxy gives it the node's address, for from itself it would take nothing."""
+    hairpin = udp("10.65.0.1", SERVICE)
+    settings = PolicySettings(keep_pod_addresses=keep)
+    with kube_proxy(lab, backend, mode):
+        agent.converge(replace(WORLD, settings=settings))
+        assert lab.arrived([hairpin]) == set()
+        agent.converge(replace(taking(entity(selector="app == 'a'")), settings=settings))
+        assert lab.arrived([hairpin], [hairpin]) == {hairpin}
+        assert lab.seen_from == {hairpin: NODE}
+        assert agent.differences(replace(taking(entity(selector="app == 'a'")), settings=settings)) == {}
+
+
+def taking(source: EntityRule) -> Inputs:
+    """A takes from there alone."""
+    return inputs([A, B, C], [policy("p", selector="app == 'a'", ingress=(rule(source=source),))], pools={"pool": POOL})
 
 
 def test_kube_proxy_that_puts_itself_in_front_does_not_open_anything(

@@ -90,6 +90,13 @@ def test_a_service_is_named_and_what_stands_behind_it_is_judged() -> None:
     assert any("a node's address" in line for line in lines({**found, "source": {**found["source"], "pod": None}}))
 
 
+@pytest.mark.parametrize(("address", "action"), [("10.65.0.1", "Allow"), ("10.96.0.7", "Deny")])
+def test_a_pod_that_calls_itself_by_a_service_leaves_and_comes_back(address: str, action: str) -> None:
+    service = Service("web", "default", (Backend(ip_address("10.65.0.1"), TCP, 80),))
+    known = Known(replace(WORLD, services={("default", "web"): service}), WEB)
+    assert explained(known, Packet(ip_address("10.65.0.1"), ip_address(address), TCP, 40000, 80))["action"] == action
+
+
 def test_of_several_backends_one_that_is_denied_is_shown() -> None:
     closed = pod("closed", "10.65.0.7", app="closed")
     deny = policy("deny", selector="app == 'closed'")
