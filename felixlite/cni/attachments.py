@@ -33,8 +33,8 @@ from felixlite.cni.removals import Removals
 from felixlite.cni.request import Request
 from felixlite.cni.request import parse as parse_request
 from felixlite.cni.stages import Stopwatch
-from felixlite.datastore.store import Entry, Key, Store, Write
-from felixlite.errors import Conflict, FelixliteError
+from felixlite.datastore.store import Document, Entry, Key, Store, Write
+from felixlite.errors import Conflict, FelixliteError, Rejected
 from felixlite.ipam import assign as choice
 from felixlite.ipam.assign import Assigned
 from felixlite.ipam.store import Ipam
@@ -95,11 +95,11 @@ class Attachments:
                 asked.stopwatch.lap("wire")
                 self._await(workload, self._tell(who, assigned.also, workload, link))
                 asked.stopwatch.lap("rows")
+                return result.result(request, result.Attached(link, pod.mac, assigned.addresses))
             except BaseException:
                 if not assigned.existed:
                     self._undo(asked, who)
                 raise
-        return result.result(request, result.Attached(link, pod.mac, assigned.addresses))
 
     @contextmanager
     def _alone(self, link: str) -> Iterator[None]:
@@ -131,7 +131,7 @@ class Attachments:
             v4=wanted.v4,
             v6=wanted.v6,
             addresses=wanted.addresses,
-            pools=wanted.pools,
+            pools_of=wanted.pools,
             namespace_labels=wanted.namespace_labels,
             reuse=True,
         )
@@ -140,7 +140,7 @@ class Attachments:
         def endpoint(addresses: tuple[Prefix, ...]) -> Sequence[Write]:
             nonlocal workload
             document = pods.endpoint_document(who, request, wanted, addresses)
-            workload = parse(document).inside()
+            workload = _workload(document)
             early.plan(addresses)
             return [Write(who.endpoint, document, revision)]
 
@@ -330,6 +330,14 @@ def _pod_end(request: Request, mac: str, mtu: int, addresses: Sequence[Prefix]) 
     settings: Mapping[str, Any] = request.config.get("container_settings") or {}
     forwards = settings.get("allow_ip_forwarding") is True
     return PodEnd(request.interface, mac, mtu, addresses, result.wants_default_routes(request), forwards)
+
+
+def _workload(document: Document) -> Workload:
+    try:
+        found: Workload = parse(document).inside()
+    except Rejected as error:  # a label, a prefix, a namespace that cannot be stored
+        raise CniError(Code.INVALID_CONFIG, "the pod's WorkloadEndpoint would be wrong", str(error)) from None
+    return found
 
 
 def _key(workload: Workload) -> tuple[str, str]:

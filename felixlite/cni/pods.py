@@ -69,7 +69,7 @@ class Wants:
     v4: int = 1
     v6: int = 0
     addresses: tuple[Address, ...] = ()
-    pools: tuple[str, ...] = ()
+    pools: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # 4, 6: names or CIDRs
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
     service_account: str = ""
@@ -156,7 +156,9 @@ def _listed(notes: Mapping[str, str], name: str) -> tuple[str, ...]:
 
 def _addresses(request: Request, notes: Mapping[str, str]) -> tuple[Address, ...]:
     asked = _listed(notes, "ipAddrs") or request.given("ips") or request.args.get("IP") or ()
-    texts = [asked] if isinstance(asked, str) else list(asked)
+    texts = [asked] if isinstance(asked, str) else asked
+    if not _are_texts(texts):
+        raise CniError(Code.INVALID_CONFIG, "ips: must be a list of addresses", repr(asked))
     try:
         found = tuple(ip_interface(text).ip for text in texts)
     except ValueError as error:
@@ -170,6 +172,9 @@ def _addresses(request: Request, notes: Mapping[str, str]) -> tuple[Address, ...
 
 def _families(request: Request, notes: Mapping[str, str]) -> tuple[int, int]:
     if asked := _listed(notes, "ipFamilies"):
+        if unknown := [family for family in asked if family not in ("IPv4", "IPv6")]:
+            message = f'annotation {ANNOTATION}ipFamilies: {unknown[0]!r} must be "IPv4" or "IPv6"'
+            raise CniError(Code.INVALID_CONFIG, message, repr(notes["ipFamilies"]))
         return int("IPv4" in asked), int("IPv6" in asked)
     ipam = request.config.get("ipam") or {}
     v4 = str(ipam.get("assign_ipv4", "true")).lower() == "true"
@@ -181,15 +186,20 @@ def _families(request: Request, notes: Mapping[str, str]) -> tuple[int, int]:
     return int(v4), int(v6)
 
 
-def _pools(request: Request, notes: Mapping[str, str]) -> tuple[str, ...]:
+def _pools(request: Request, notes: Mapping[str, str]) -> dict[int, tuple[str, ...]]:
     ipam = request.config.get("ipam") or {}
-    found: list[str] = []
-    for family in ("4", "6"):
+    found = {}
+    for family in (4, 6):
         given = _listed(notes, f"ipv{family}pools") or ipam.get(f"ipv{family}_pools") or ()
-        if not isinstance(given, list | tuple):
+        if not _are_texts(given):
             raise CniError(Code.INVALID_CONFIG, f"ipam.ipv{family}_pools: must be a list of pools", repr(given))
-        found += given
-    return tuple(found)
+        if given:
+            found[family] = tuple(given)
+    return found
+
+
+def _are_texts(given: object) -> bool:
+    return isinstance(given, list | tuple) and all(isinstance(item, str) for item in given)
 
 
 def _mac(request: Request, notes: Mapping[str, str]) -> str:
@@ -197,7 +207,12 @@ def _mac(request: Request, notes: Mapping[str, str]) -> str:
     if not asked:
         return pod_mac(request.container, request.interface)
     parts = str(asked).lower().split(":")
-    if len(parts) != 6 or any(len(p) != 2 or set(p) - set("0123456789abcdef") for p in parts) or int(parts[0], 16) & 1:
+    if (
+        len(parts) != 6
+        or any(len(p) != 2 or set(p) - set("0123456789abcdef") for p in parts)
+        or int(parts[0], 16) & 1
+        or not any(int(p, 16) for p in parts)
+    ):
         raise CniError(
             Code.INVALID_CONFIG, f"the hardware address {asked!r} is none", "six bytes such as 02:00:00:00:00:01"
         )

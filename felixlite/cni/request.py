@@ -116,8 +116,10 @@ def _bad_interface(name: str) -> str:
         return "it is longer than 15 characters"
     if name in (".", ".."):
         return "it is a directory"
-    if any(c in "/:" or c.isspace() for c in name):
-        return "it must not contain '/', ':' or white space"
+    if name in ("all", "default"):
+        return "the kernel keeps its settings for every link under that name"
+    if any(c in "/:%" or c.isspace() for c in name):  # of % the kernel makes a number
+        return "it must not contain '/', ':', '%' or white space"
     return ""
 
 
@@ -157,6 +159,10 @@ def _check_fields(command: str, config: Mapping[str, Any]) -> None:
     for name in ("ipam", "args", "runtimeConfig", "prevResult", "dns", "container_settings"):
         if not isinstance(config.get(name) or {}, dict):
             raise CniError(Code.INVALID_CONFIG, f"{name}: must be an object", repr(config[name]))
+    for place in ("prevResult", "runtimeConfig"):
+        dns = (config.get(place) or {}).get("dns")
+        if not isinstance(dns or {}, dict):
+            raise CniError(Code.INVALID_CONFIG, f"{place}.dns: must be an object", repr(dns))
     if command == "CHECK" and not config.get("prevResult"):
         raise CniError(Code.INVALID_CONFIG, "prevResult: CHECK needs the result of the ADD")
     if command != "DEL":
@@ -178,7 +184,7 @@ def _check_previous(previous: Mapping[str, Any]) -> None:
             raise CniError(Code.INVALID_CONFIG, f"prevResult.{name}: must be a list of objects", repr(items))
     for number, item in enumerate(previous.get("ips") or []):
         try:
-            ip_interface(item.get("address"))
+            ip_interface(str(item.get("address")))  # as a text: a number would be an address, too
         except ValueError:
             raise CniError(
                 Code.INVALID_CONFIG,

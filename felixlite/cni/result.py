@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_interface
 from typing import Any
 
 from felixlite.addresses import Prefix
@@ -81,4 +82,5 @@ def addresses_of(request: Request) -> list[Prefix]:
     ]
     if not ours:
         raise CniError(Code.INVALID_CONFIG, f"prevResult.interfaces: {request.interface} in the pod is not listed")
-    return [Prefix.parse(ip["address"]) for ip in previous.get("ips") or [] if ip.get("interface") in ours]
+    ips = (ip_interface(ip["address"]) for ip in previous.get("ips") or [] if ip.get("interface") in ours)
+    return [Prefix(ip.packed, ip.network.prefixlen) for ip in ips]

@@ -9,6 +9,7 @@ A link on the host is ours when it is a veth with our MAC; nothing else is ever 
 """
 
 import errno
+import fcntl
 import os
 import random
 import stat
@@ -37,6 +38,8 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 _NDMSG = struct.Struct("=BxxxiHBB")
 _GROUP: Final = 27  # IFLA_GROUP
 _LOCAL: Final = 2  # RTN_LOCAL
+_NS_GET_NSTYPE: Final = 0xB703  # linux/nsfs.h
+_CLONE_NEWNET: Final = 0x4000_0000
 _BOOT: Final = 3  # the protocol number of routes that `ip route` makes
 _HOST_SIDE_GATEWAY: Final = IPv6Interface(f"{GATEWAY_6}/64")
 
@@ -73,7 +76,8 @@ def _must_be_a_namespace(descriptor: int, path: str) -> None:
     here = OWN_NAMESPACE.stat()
     if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
         raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS {path} is the host's own network namespace")
-    if there.st_dev != here.st_dev or not stat.S_ISREG(there.st_mode):
+    is_namespace = there.st_dev == here.st_dev and stat.S_ISREG(there.st_mode)
+    if not is_namespace or fcntl.ioctl(descriptor, _NS_GET_NSTYPE) != _CLONE_NEWNET:
         raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS {path} is not a network namespace")
 
 

@@ -67,6 +67,7 @@ class Request:
     v6: int = 0
     addresses: tuple[Address, ...] = ()  # these very ones, besides the counted ones
     pools: tuple[str, ...] = ()  # names or CIDRs; then selectors do not matter
+    pools_of: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # the same, each for its family alone
     use: Use = Use.WORKLOAD
     namespace_labels: Labels = field(default_factory=dict)
     node_labels: Labels | None = None  # None: the View's
@@ -92,6 +93,7 @@ def pools_for(request: Request, family: int, view: View, here: str) -> tuple[Poo
     """The pools to take from, in their order; NoPool with the reason of each if there is none."""
     of_family = sorted((pool for pool in view.pools if pool.cidr.family == family), key=lambda pool: pool.name)
     wanted = [text for text in request.pools if _family_of(text, of_family, view.pools) in (family, None)]
+    wanted += _of_its_family(request, view).get(family, ())
     if wanted:
         return tuple(_requested(text, of_family, request) for text in wanted)
     refused = {pool.name: unfit(pool, request, view, of_family) for pool in of_family}
@@ -103,6 +105,17 @@ def pools_for(request: Request, family: int, view: View, here: str) -> tuple[Poo
         )
     reasons = "; ".join(f"pool {name} {reason}" for name, reason in refused.items())
     raise NoPool(f"no IPv{family} pool may be used on node {here}: {reasons}")
+
+
+def _of_its_family(request: Request, view: View) -> Mapping[int, tuple[str, ...]]:
+    for family, texts in request.pools_of.items():
+        for text in texts:
+            found = _family_of(text, (), view.pools)
+            if found is None:
+                raise _no_such_pool(text)
+            if found != family:
+                raise NoPool(f"pool {text!r}, which was asked for as an IPv{family} pool, is an IPv{found} pool")
+    return request.pools_of
 
 
 def _family_of(text: str, of_family: Iterable[Pool], pools: Iterable[Pool]) -> int | None:
@@ -121,7 +134,11 @@ def _requested(text: str, pools: Iterable[Pool], request: Request) -> Pool:
             if request.use not in pool.allowed_uses:
                 raise NoPool(_wrong_use(pool, request.use))
             return pool
-    raise NoPool(
+    raise _no_such_pool(text)
+
+
+def _no_such_pool(text: str) -> NoPool:
+    return NoPool(
         f"there is no pool {text!r}, which was asked for: name an IPPool or its cidr (`felixlite get ippools`)"
     )
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.cni import PluginNode, refused
+from felixlite.datastore.store import Key
+from tests.support.cni import POOL, PluginNode, eventually, nothing_is_left, refused
 from tests.support.netns import Namespace
 
 
@@ -44,6 +45,9 @@ def test_del_without_whom_it_is_about_is_code_4(here: PluginNode, name: str) -> 
         ("CNI_NETNS", "/nowhere"),
         ("CNI_NETNS", "/etc/passwd"),
         ("CNI_NETNS", "/run"),
+        ("CNI_NETNS", "/proc/self/ns/mnt"),
+        ("CNI_IFNAME", "all"),
+        ("CNI_IFNAME", "eth%d"),
     ],
 )
 def test_an_invalid_variable_is_code_4_with_its_name(here: PluginNode, space: Namespace, name: str, value: str) -> None:
@@ -84,6 +88,52 @@ def test_malformed_json_that_names_a_socket_is_code_6(here: PluginNode, space: N
 @pytest.mark.parametrize("name", [None, "", "a/b", 7])
 def test_a_network_without_a_name_is_code_7(here: PluginNode, space: Namespace, name: Any) -> None:
     refused(here.run("ADD", space, name=name), 7, "name")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"prevResult": {"dns": "x"}},
+        {"prevResult": {"ips": [{"address": 5}]}},
+        {"runtimeConfig": {"dns": "192.0.2.53"}},
+        {"runtimeConfig": {"ips": 5}},
+        {"ipam": {"ipv4_pools": [5]}},
+        {"ipam": {"ipv4_pools": ["six"]}},
+        {"ipam": {"ipv6_pools": ["pool"]}},
+        {"args": {"cni": {"labels": {"a b!": "x"}}}},
+        {"runtimeConfig": {"mac": "00:00:00:00:00:00"}},
+    ],
+)
+def test_a_configuration_that_cannot_be_followed_is_code_7_and_nothing_is_made(
+    one: PluginNode, space: Namespace, config: dict[str, Any]
+) -> None:
+    six = {**POOL, "metadata": {"name": "six"}, "spec": {"cidr": "fd00:10::/48", "blockSize": 122}}
+    one.store.create(Key("IPPool", "six"), six)
+    refused(one.run("ADD", space, **config), 7)
+    eventually(lambda: nothing_is_left(one))
+    assert one.notes() == []
+
+
+def test_prefixes_to_send_as_that_are_none_are_code_7(one: PluginNode, space: Namespace) -> None:
+    one.store.create(Key("Namespace", "shop"), {"metadata": {"name": "shop"}})
+    notes = {"cni.projectcalico.org/allowedSourcePrefixes": '["x"]'}
+    one.store.create(
+        Key("Pod", "web", "shop"), {"metadata": {"name": "web", "namespace": "shop", "annotations": notes}}
+    )
+    web: dict[str, str | None] = {"CNI_ARGS": "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web"}
+    refused(one.run("ADD", space, environment=web), 7, "allowSpoofedSourcePrefixes")
+    assert nothing_is_left(one)
+
+
+def test_a_result_that_cannot_be_said_undoes_what_was_made(
+    one: PluginNode, space: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: Any) -> Any:
+        raise KeyError("as a result that nobody thought of")
+
+    monkeypatch.setattr("felixlite.cni.result._routes", stumble)
+    refused(one.run("ADD", space), 100)
+    eventually(lambda: nothing_is_left(one))
 
 
 def test_an_error_is_said_in_the_version_of_the_request(here: PluginNode, space: Namespace) -> None:

@@ -87,15 +87,15 @@ def test_a_name_that_can_be_stored_is_stored_as_it_is(name: str) -> None:
 
 def test_by_default_one_ipv4_address_of_any_pool_is_wanted() -> None:
     found = wants()
-    assert (found.v4, found.v6, found.pools, found.addresses) == (1, 0, (), ())
+    assert (found.v4, found.v6, found.pools, found.addresses) == (1, 0, {}, ())
 
 
 def test_a_pod_wins_over_its_namespace_and_that_over_the_configuration() -> None:
     ipam = {"ipv4_pools": ["c"]}
     namespace = document("shop", ipv4pools='["b"]')
-    assert wants(K8S, document("web-0", ipv4pools='["a"]'), namespace, ipam=ipam).pools == ("a",)
-    assert wants(K8S, document("web-0"), namespace, ipam=ipam).pools == ("b",)
-    assert wants(K8S, document("web-0"), document("shop"), ipam=ipam).pools == ("c",)
+    assert wants(K8S, document("web-0", ipv4pools='["a"]'), namespace, ipam=ipam).pools == {4: ("a",)}
+    assert wants(K8S, document("web-0"), namespace, ipam=ipam).pools == {4: ("b",)}
+    assert wants(K8S, document("web-0"), document("shop"), ipam=ipam).pools == {4: ("c",)}
 
 
 def test_an_address_that_is_asked_for_is_the_only_one() -> None:
@@ -123,6 +123,31 @@ def test_families_follow_the_annotation_or_the_configuration() -> None:
     assert (only_6.v4, only_6.v6) == (0, 1)
     with pytest.raises(CniError, match="nothing to assign"):
         wants(ipam={"assign_ipv4": "false"})
+
+
+@pytest.mark.parametrize("families", ['["ipv4"]', '["IPv4", "IPX"]', '[""]'])
+def test_a_family_that_is_none_is_refused(families: str) -> None:
+    with pytest.raises(CniError, match="ipFamilies") as caught:
+        wants(K8S, document("web-0", ipFamilies=families))
+    assert caught.value.code == Code.INVALID_CONFIG
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"runtimeConfig": {"ips": 5}}, "ips"),
+        ({"runtimeConfig": {"ips": [5]}}, "ips"),
+        ({"runtimeConfig": {"ips": {"a": 1}}}, "ips"),
+        ({"ipam": {"ipv4_pools": [5]}}, "ipv4_pools"),
+        ({"ipam": {"ipv6_pools": "six"}}, "ipv6_pools"),
+        ({"runtimeConfig": {"mac": "00:00:00:00:00:00"}}, "hardware address"),
+        ({"runtimeConfig": {"mac": 5}}, "hardware address"),
+    ],
+)
+def test_a_wish_of_another_kind_is_refused(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(CniError, match=words) as caught:
+        wants(**config)
+    assert caught.value.code == Code.INVALID_CONFIG
 
 
 @pytest.mark.parametrize("annotation", ["ipAddrs", "ipv4pools", "ipFamilies"])

@@ -47,6 +47,9 @@ def test_a_second_interface_of_a_container_has_a_handle_of_its_own() -> None:
         ("CNI_IFNAME", "a/b"),
         ("CNI_IFNAME", "a:b"),
         ("CNI_IFNAME", "a b"),
+        ("CNI_IFNAME", "eth%d"),
+        ("CNI_IFNAME", "all"),
+        ("CNI_IFNAME", "default"),
         ("CNI_ARGS", "no pair"),
     ],
 )
@@ -84,6 +87,9 @@ def test_what_is_about_the_network_needs_no_container(command: str) -> None:
         ({"mtu": 20}, Code.INVALID_CONFIG),
         ({"prevResult": {"ips": [{"address": "nonsense"}]}}, Code.INVALID_CONFIG),
         ({"prevResult": {"interfaces": "eth0"}}, Code.INVALID_CONFIG),
+        ({"prevResult": {"ips": [{"address": 5}]}}, Code.INVALID_CONFIG),
+        ({"prevResult": {"dns": "x"}}, Code.INVALID_CONFIG),
+        ({"runtimeConfig": {"dns": "192.0.2.53"}}, Code.INVALID_CONFIG),
     ],
 )
 def test_a_bad_configuration_has_the_code_of_the_specification(config: Any, code: Code) -> None:

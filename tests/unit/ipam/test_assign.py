@@ -59,6 +59,16 @@ def test_a_pool_that_does_not_exist_cannot_be_asked_for(name):
         chosen(A, request=Request("h", {}, pools=(name,)))
 
 
+def test_a_pool_that_is_asked_for_as_one_of_the_other_family_is_refused():
+    six = replace(B, name="six", cidr=Prefix.parse("fd00:10::/48"))
+    assert chosen(A, B, six, request=Request("h", {}, pools_of={4: ("b",), 6: ("six",)})) == ["b"]
+    for named in ({4: ("six",)}, {6: ("b",)}, {4: ("b",), 6: ("fd00::/64", "a")}):
+        with pytest.raises(NoPool, match=r"asked for as an IPv. pool, is an IPv. pool"):
+            chosen(A, B, six, request=Request("h", {}, pools_of=named))
+    with pytest.raises(NoPool, match="there is no pool 'nowhere'"):
+        chosen(A, six, request=Request("h", {}, pools_of={6: ("nowhere",)}))
+
+
 def test_of_two_overlapping_pools_only_one_hands_out():
     assert chosen(A, Pool("z", Prefix.parse("10.0.128.0/17"))) == ["a"]
 
