@@ -458,51 +458,6 @@ def test_a_pods_document_says_its_labels_and_its_address(one: PluginNode, space:
     assert endpoint["metadata"]["labels"]["app"] == "web"
 
 
-# -- other plugins behind
-
-
-def test_a_sysctl_that_portmap_sets_on_the_hosts_end_stays(one: PluginNode, space: Namespace) -> None:
-    added = one.run("ADD", space).answer
-    setting = f"/proc/sys/net/ipv4/conf/{added['interfaces'][0]['name']}/route_localnet"
-    one.net.command("sh", "-c", f"echo 1 >{setting}")
-    checked = one.run("CHECK", space, prevResult=added)
-    assert checked.code == 0, checked.printed
-    one.stop()
-    one.start()
-    one.loop.submit([]).result(10)
-    assert one.net.command("cat", setting).strip() == "1"
-
-
-def test_portmap_behind_publishes_a_port(one: PluginNode, space: Namespace) -> None:
-    ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
-    added = one.run("ADD", space, cniVersion="1.0.0")
-    chained = {
-        "cniVersion": "1.0.0",
-        "name": "net",
-        "type": "portmap",
-        "snat": True,
-        "runtimeConfig": {"portMappings": ports},
-        "prevResult": added.answer,
-    }
-    environment = ["CNI_CONTAINERID=c1", f"CNI_NETNS={space.path}", "CNI_IFNAME=eth0", "CNI_PATH=/usr/lib/cni"]
-
-    def portmap(command: str) -> str:
-        words = ["env", f"CNI_COMMAND={command}", *environment, "/usr/lib/cni/portmap"]
-        return one.net.command(*words, stdin=json.dumps(chained))
-
-    assert json.loads(portmap("ADD"))["ips"] == added.answer["ips"]
-    with space.process("busybox", "nc", "-l", "-p", "80", "-e", "echo", "published", stdout=subprocess.DEVNULL):
-        said: list[str] = []
-
-        def connects() -> bool:
-            ask = ["sh", "-c", "echo | busybox nc -w 2 192.0.2.77 8080 || true"]
-            said.append(one.net.command(*ask))
-            return "published" in said[-1]
-
-        eventually(connects)
-    portmap("DEL")
-
-
 def test_callers_that_send_byte_by_byte_do_not_hold_up_the_others_for_ever(
     one: PluginNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
