@@ -10,20 +10,25 @@ What happened is returned, not logged: `report` gets every Round (agent.py turns
 
 import queue
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from felixlite import collector
+from felixlite.errors import FelixliteError
 from felixlite.mirrors import Failure
 from felixlite.reconcile import Reconciler
 from felixlite.snapshot import Change, Put, Snapshot, fold, links_that_came_up
 from felixlite.tables import Plan
-from felixlite.turn import Outcome, Spare
+from felixlite.turn import READING, Outcome, Spare
 
 T = TypeVar("T")
 
+PLANNING: Final = "planning"  # stands among the tables of a Round for the plan as a whole
+AGAIN: Final = 10.0  # seconds until a plan that failed is tried again, if nothing changes before
 BREATH: Final = 0.0003  # seconds in which whoever waited for a round may answer, before it is told to others
 
 
@@ -38,6 +43,18 @@ class Planned:
     ask_again_at: float | None = None
     may_remove: bool = True  # False: the planner does not know enough to say that something is unwanted
     spare: Spare | None = None  # ... or not about these rows
+
+
+class PlanningError(FelixliteError):
+    """A planner stumbled over something that the border should not have let in."""
+
+    def __init__(self, error: Exception) -> None:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        super().__init__(
+            f"nothing new is planned, what was planned before stays: {error!r} in {Path(where.filename).name}, "
+            f"line {where.lineno}; take back what was changed last, and report this"
+        )
+        self.__cause__ = error
 
 
 class Planner(Protocol):
@@ -101,6 +118,7 @@ class Loop:
         self.needs = frozenset(needs)
         self.resync_every = resync_every
         self.planned = Planned({})
+        self.fault: Failure | None = None  # why `planned` is not of this snapshot
         self.last_round: Round | None = None
         self.rounds = 0
         self._report = report
@@ -142,7 +160,7 @@ class Loop:
     @property
     def settled(self) -> bool:
         """Every table has converged at least once since the sources were in sync, and nothing is failing."""
-        return self.in_sync and self.reconciler.settled
+        return self.in_sync and self.fault is None and self.reconciler.settled
 
     # -- the core thread
 
@@ -203,7 +221,7 @@ class Loop:
         elif any(isinstance(change, Put) and change.kind in ("links", "link_addresses") for change in changes):
             self.reconciler.retry()  # a gateway may be in reach now
         with collector.paused():
-            self.planned = self.planner(self.snapshot, began)
+            stumbled = self._plan(began)
             planned = self._clock()
         outcomes = self.reconciler.converge(
             self.planned.tables,
@@ -211,6 +229,7 @@ class Loop:
             may_delete=self.in_sync and self.planned.may_remove,
             spare=self.planned.spare,
         )
+        outcomes |= stumbled
         self.rounds += 1
         told = Round(self.rounds, cause, self._clock() - began, len(changes), outcomes, planned - began)
         self.last_round = told
@@ -219,6 +238,17 @@ class Loop:
         if waiting:
             time.sleep(BREATH)
         self._report(told, self.snapshot)
+
+    def _plan(self, now: float) -> dict[str, Outcome]:
+        """No object, however odd, ends the agent: what was planned before it came stays in force, and nothing is removed."""
+        try:
+            self.planned, self.fault = self.planner(self.snapshot, now), None
+        except Exception as error:  # noqa: BLE001  which object it was a planner cannot know; it is said, and tried again
+            attempts, since = (self.fault.attempts + 1, self.fault.since) if self.fault else (1, now)
+            self.fault = Failure(PlanningError(error), attempts, now + AGAIN, since)
+            self.planned = replace(self.planned, ask_again_at=now + AGAIN, may_remove=False)
+            return {PLANNING: Outcome(failures={READING: self.fault})}
+        return {}
 
     def _is_old_news(self, work: "Sequence[_Fold | _Touched | None]", before: Snapshot) -> bool:
         """It changes nothing: mostly an echo of what this node has done itself, and then the last round's word holds.

@@ -63,6 +63,11 @@ class NodePlanner:
         self.ground: Ground | None = None
         self.last = Planned({}, may_remove=False)
         self.published: Published = (frozenset(), frozenset())
+        self.mtus: Mtus | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """All that only spares work; where encapsulations are on their way stays known."""
         self.published_of = Settled(_published)
         self.settings_of = Remembered(config.effective)
         self.own_links = Settled(_not_of_pods)
@@ -92,7 +97,6 @@ class NodePlanner:
         self.workloads = Remembered(_workloads)
         self.workload_slices = {table: Settled(_same) for table in cni.Wanted._fields}
         self.host_sysctls = Settled(_host_sysctls)
-        self.mtus: Mtus | None = None
         self.bgp_configuration = Remembered(bgp_configuration)
         self.guards = Remembered(_guards)
         self.peering = Remembered(bgp.peers)
@@ -114,6 +118,13 @@ class NodePlanner:
         return self.settings_of(self.given.flags, self.given.environment, snapshot.felix_configurations, snapshot.here)
 
     def __call__(self, snapshot: Snapshot, now: float) -> Planned:
+        try:
+            return self._plan(snapshot, now)
+        except Exception:
+            self._forget()  # half of it may be of this snapshot
+            raise
+
+    def _plan(self, snapshot: Snapshot, now: float) -> Planned:
         here = snapshot.nodes.get(snapshot.here)
         if here is None:
             return self._without_a_node(snapshot)

@@ -100,6 +100,7 @@ def status(loop: Loop) -> dict[str, Any]:
     known = loop.snapshot
     tables = {name: table_status(mirror) for name, mirror in loop.reconciler.mirrors.items()}
     degraded = [f"{name}: {key}: {why}" for name, t in tables.items() for key, why in t["failures"].items()]
+    degraded += [f"planning: {loop.fault.error}"] if loop.fault else []
     degraded += [f"{kind} {name} is kept out: {why}" for (kind, name), why in known.rejected.items()]
     degraded += [f"{source} is not in sync" for source in sorted(loop.needs - known.in_sync)]
     degraded += _dark_uplinks(known)
@@ -110,7 +111,9 @@ def status(loop: Loop) -> dict[str, Any]:
     ]
     return {
         "node": known.here,
-        "ready": loop.in_sync and not any(mirror.rows is None for mirror in loop.reconciler.mirrors.values()),
+        "ready": loop.in_sync
+        and loop.fault is None
+        and not any(mirror.rows is None for mirror in loop.reconciler.mirrors.values()),
         "degraded": degraded,
         "notes": list(loop.notes()),
         "tables": tables,

@@ -1,8 +1,9 @@
 import pytest
 
+from felixlite import show
 from felixlite.loop import Loop, Planned
 from felixlite.reconcile import Reconciler
-from felixlite.snapshot import InSync, Put, Snapshot
+from felixlite.snapshot import Gone, InSync, Put, Snapshot
 
 
 class DictTable:
@@ -191,3 +192,52 @@ def test_what_is_due_is_not_put_off_by_news_that_change_nothing(loop, clock):
     loop.step(0)
 
     assert loop.last_round.number == 2
+
+
+def test_a_planner_that_stumbles_ends_no_agent_and_takes_nothing_away(table, clock):
+    def planner(snapshot, _now):
+        if "odd" in snapshot.bgp_peers:
+            raise KeyError("odd")
+        return Planned({"things": (snapshot.bgp_peers,)})
+
+    loop = Loop(Snapshot("n1"), planner, Reconciler([table]), needs=["store"], clock=clock)
+    loop.put([Put("bgp_peers", "a", 1), InSync("store")])
+    loop.step(0)
+    done = loop.submit([Put("bgp_peers", "odd", 2), Gone("bgp_peers", "a")])
+    loop.step(0)
+
+    (failure,) = done.result(0).failures["planning"].values()
+    assert "KeyError('odd') in test_loop.py" in str(failure.error)
+    assert table.rows == {"a": 1}
+    assert not loop.settled
+    assert any("KeyError" in line for line in show.status(loop)["degraded"])
+    assert not show.status(loop)["ready"]
+
+    loop.put([Put("bgp_peers", "b", 3)])
+    loop.step(0)
+    assert loop.fault.attempts == 2
+
+    loop.put([Gone("bgp_peers", "odd")])
+    loop.step(0)
+    assert table.rows == {"b": 3}
+    assert loop.settled
+    assert show.status(loop)["ready"]
+
+
+def test_what_no_planner_can_plan_is_tried_again_though_nothing_changes(table, clock):
+    broken = [True]
+
+    def planner(_snapshot, _now):
+        if broken:
+            raise broken.pop()
+        return Planned({"things": ({"a": 1},)})
+
+    broken[0] = ZeroDivisionError()
+    loop = Loop(Snapshot("n1"), planner, Reconciler([table]), clock=clock)
+    loop.put([Put("bgp_peers", "a", 1)])
+    loop.step(0)
+    assert not table.rows
+
+    clock.now += 60
+    loop.step(0)
+    assert table.rows == {"a": 1}

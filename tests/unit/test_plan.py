@@ -13,6 +13,7 @@ from felixlite.rows import RouteKey, blackhole, on, via
 from felixlite.show import plan_lines
 from felixlite.snapshot import Gone, InSync, Learned, LinkState, Put, Snapshot, fold
 from felixlite.tables import merged
+from tests.unit.policy.world import policy
 
 P = Prefix.parse
 OURS, THEIRS, FAR = P("10.244.0.0/26"), P("10.244.1.0/26"), P("10.244.2.0/26")
@@ -200,3 +201,16 @@ def test_a_pod_with_the_address_of_a_peer_behind_a_gateway_keeps_its_route(plann
     pod = Put("local_workloads", ("default", "w"), workload("w", "cali1", "10.244.0.9/32"))
     routes = merged(planner(fold(there, [Put("links", "cali1", link), pod]), 0).tables["routes"])
     assert routes[RouteKey(P("10.244.0.9/32"))] == on("cali1")
+
+
+def test_a_planner_that_stumbled_remembers_nothing_of_it(planner, snapshot):
+    pod = workload("w", "cali1", "10.244.0.9/32")
+    before = fold(snapshot, [Put("local_workloads", ("default", "w"), pod)])
+    planner(before, 0)
+    odd = replace(policy("odd"), namespace_selector="no selector at all")
+    puts = [Put("policies", ("NetworkPolicy", "default", one.name), one) for one in (odd, policy("good"))]
+    with pytest.raises(AttributeError):
+        planner(fold(before, puts), 1)
+
+    after = fold(before, [puts[1]])
+    assert list(plan_lines(planner(after, 2).tables)) == list(plan_lines(NodePlanner(Surroundings())(after, 2).tables))
