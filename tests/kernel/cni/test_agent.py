@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -232,6 +233,36 @@ def wait_for_the_same(real: RealNode, before: dict[str, int]) -> None:
             return
         assert time.monotonic() < deadline, (changed, real.differences(), real.net.command("ip", "neigh"))
         time.sleep(0.2)
+
+
+def test_an_add_that_was_killed_and_is_repeated_has_the_address_that_it_answers(real: RealNode) -> None:
+    """The first is killed after the pair was made, before etcd knew of its address; another pod gets that meanwhile."""
+
+    def addresses(space: Namespace) -> list[str]:
+        links = space.show("addr")
+        return [
+            f"{a['local']}/32" for x in links if x["ifname"] == "eth0" for a in x["addr_info"] if a["scope"] == "global"
+        ]
+
+    with pod("fc") as space, pod("fc") as other, pod("fc") as warm:
+        real.run("ADD", warm, "warm")  # so that the block is the node's already
+        os.kill(real.etcd.pid, signal.SIGSTOP)
+        adding = threading.Thread(target=real.run, args=("ADD", space, "twice"))
+        adding.start()
+        eventually(lambda: addresses(space), 30)
+        drafted = addresses(space)
+        real.agent.kill()
+        real.etcd.kill()
+        adding.join()
+        with visiting(real.net.fd):
+            real.etcd.start()
+            real.agent.start()
+        real.agent.wait_until_ready()
+        assert [ip["address"] for ip in real.run("ADD", other, "other")["ips"]] == drafted
+        again = real.run("ADD", space, "twice")
+        assert [ip["address"] for ip in again["ips"]] == addresses(space) != drafted
+        space.command("ping", "-c3", "-i0.2", "-W2", drafted[0].removesuffix("/32"))
+        eventually(lambda: real.differences() == [], 30)
 
 
 def test_an_etcd_that_was_lost_and_restored_from_a_snapshot_changes_no_address(real: RealNode, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from felixlite.cni.install import Settings, install
-from tests.support.cni import PluginNode, eventually
+from tests.support.cni import PluginNode, eventually, nothing_is_left
 
 
 @dataclass
@@ -32,12 +32,13 @@ class Podman:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout.strip()
 
-    def start(self, name: str) -> str:
-        """A container that sleeps; answers its address."""
-        flags = ["--detach", "--name", name, "--network", "felix", "--cgroups=disabled", "--log-driver=none"]
+    def start(self, name: str = "") -> str:
+        """A container that sleeps; answers its address. Without a name it gets one from podman, with a `_`."""
+        flags = ["--detach", *(["--name", name] if name else []), "--network", "felix", "--cgroups=disabled"]
+        flags += ["--log-driver=none"]
         flags += ["--ulimit=nofile=512:512", "--ulimit=nproc=512:512"]  # the defaults are more than some machines allow
-        self("run", *flags, "--rootfs", f"{self.folder}/rootfs", "/bin/busybox", "sleep", "120")
-        (found,) = json.loads(self("inspect", name))
+        container = self("run", *flags, "--rootfs", f"{self.folder}/rootfs", "/bin/busybox", "sleep", "120")
+        (found,) = json.loads(self("inspect", container))
         address: str = found["NetworkSettings"]["Networks"]["felix"]["IPAddress"]
         return address
 
@@ -79,3 +80,12 @@ def test_two_containers_of_podman_reach_each_other(podman: Podman) -> None:
     podman("rm", "--force", "--time=0", "a")
     assert podman.here.routes() == {second}
     eventually(lambda: len(podman.here.host_links()) == 1)
+
+
+def test_a_container_that_podman_names_is_reached(podman: Podman) -> None:
+    address = podman.start()
+    (endpoint,) = podman.here.endpoints()
+    assert "_" in endpoint["spec"]["pod"]
+    assert "1 received" in podman.here.net.command("ping", "-c1", "-W2", address)
+    podman("rm", "--force", "--time=0", endpoint["spec"]["pod"])
+    eventually(lambda: nothing_is_left(podman.here))
