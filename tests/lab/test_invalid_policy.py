@@ -111,6 +111,13 @@ def test_no_object_however_odd_ends_the_agent_or_touches_the_nodes_own_link(scri
         world.wait_for(lambda: not said(scribbled, "/odd"), "n1 to have nothing to say", 60.0)
 
 
+def test_what_is_stored_and_not_enforced_is_named_while_it_is_there(scribbled: Lab) -> None:
+    written(scribbled, "once-good", selector="all()", ingress=OPEN, doNotTrack=True, applyOnForward=True)
+    world.wait_for(lambda: "doNotTrack" in said(scribbled, "once-good"), "a word about doNotTrack", 60.0)
+    written(scribbled, "once-good", selector="all()", ingress=OPEN)
+    world.wait_for(lambda: not said(scribbled, "once-good"), "no word about a policy that is in force", 60.0)
+
+
 def to_pods(lab: Lab) -> list[bool]:
     """Who was answered of those that called a pod."""
     pods = {pod.name for pod in lab.pods()}
