@@ -83,7 +83,7 @@ def _by_argument(name: str, argument: str, usable: Sequence[tuple[str, Interface
             case "can-reach":
                 source = toward(ip_address(argument))
                 return _first(usable, lambda _, address: address.ip == source)
-    except (ValueError, re.error) as error:
+    except (ValueError, re.error, OverflowError, RecursionError) as error:
         raise Misconfigured(f"{name}={argument}: {error}") from None
     raise Misconfigured(
         f"{name}= is no way to find an address; known are interface=, skip-interface=, cidr=, can-reach="

@@ -141,6 +141,10 @@ def interface_filter(given: Any) -> str:
     return str(given)
 
 
+def patterns(given: Any) -> tuple[str, ...]:
+    return tuple(map(pattern, names(given)))
+
+
 def prefixes(given: Any) -> tuple[Prefix, ...]:
     try:
         return tuple(Prefix.parse(name) for name in names(given))
@@ -237,7 +241,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("prometheusMetricsPort", 9091, number(0, 65535), "port of the metrics server"),
     Setting("ipAutodetectionMethod", "first-found", text, "how the node's IPv4 address is found"),
     Setting("ip6AutodetectionMethod", "none", text, "how the node's IPv6 address is found"),
-    Setting("skipInterfaces", names(_SKIPPED), names, "interfaces that first-found does not look at"),
+    Setting("skipInterfaces", names(_SKIPPED), patterns, "interfaces that first-found does not look at"),
     Setting(
         "ipipCarrier",
         "Auto",

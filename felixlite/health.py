@@ -80,6 +80,8 @@ class HttpPages:
             raise Misconfigured(
                 f"{what}: cannot listen on {host or '*'} port {port}: {error.strerror}; choose another port"
             ) from None
+        except (ValueError, TypeError) as error:  # what no resolver is even asked for
+            raise Misconfigured(f"{what}: cannot listen on {host!r}: {error}; give an address") from None
         self.port = self.server.server_address[1]
 
     def start(self) -> None:

@@ -57,3 +57,10 @@ def test_a_server_follows_its_configuration_and_a_taken_port_is_only_an_error_to
     assert get(served._server.port, "/metrics")[0] == 200
     served.follow(None)
     assert served._server is None
+
+
+@pytest.mark.parametrize("host", ["x" * 600, "a..b", "\0"])
+def test_a_host_that_is_no_name_at_all_is_an_error_to_be_shown(host):
+    served = Served("health", {})
+    served.follow(Wanted(host, 0))
+    assert served.error.startswith("health: cannot listen on")

@@ -77,6 +77,7 @@ def test_the_filter_of_interfaces_for_nat_is_one_name_or_its_beginning(given, ta
         ("mtuIfacePattern", "a{99999999999}"),
         ("mtuIfacePattern", 9999 * "(" + 9999 * ")"),
         ("mtuIfacePattern", "("),
+        ("skipInterfaces", ["lo", "("]),
         ("iptablesMarkMask", float("inf")),
         ("natPortRange", float("inf")),
         ("reportingInterval", float("inf")),
