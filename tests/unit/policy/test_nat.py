@@ -22,6 +22,8 @@ def found(rule: str, table: str = "nat") -> list[str]:
         "-A POSTROUTING -j MASQUERADE",
         "-A POSTROUTING -s 172.17.0.0/16 ! -d 10.0.0.0/8 -j MASQUERADE",
         "-A POSTROUTING -m set --match-set pairs src,dst -j MASQUERADE",
+        "-A POSTROUTING -s 172.17.0.0/16 ! -o fl-br0 -j MASQUERADE",
+        "-A POSTROUTING -s 172.17.0.0/16 -j NETMAP --to 10.0.0.0/16",
     ],
 )
 def test_a_rule_that_covers_pods_on_both_ends_is_shown(rule: str) -> None:
@@ -46,8 +48,40 @@ def test_a_rule_that_cannot_touch_pod_to_pod_traffic_is_not(rule: str) -> None:
     assert found(rule) == []
 
 
+SPARED = {
+    "flannel": ["-s 172.17.0.0/16 -d 172.17.0.0/16 -m comment --comment flanneld -j RETURN", "-s 172.17.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE"],
+    "ip-masq-agent": ["-d 172.16.0.0/12 -j RETURN", "-j MASQUERADE"],
+    "accepted": ["-s 172.17.0.0/16 -d 172.17.0.0/16 -j ACCEPT", "-j MASQUERADE"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("who", SPARED)
+def test_what_is_behind_a_rule_that_lets_pods_go_is_no_danger(who: str) -> None:
+    rules = "".join(f"\n-A THEIRS {rule}" for rule in SPARED[who])
+    assert found(f"-A POSTROUTING -j THEIRS{rules}") == []
+    last = f"-A THEIRS {SPARED[who][-1]}"
+    assert found(f"-A POSTROUTING -j THEIRS\n{last}") == [last]
+
+
+@pytest.mark.parametrize(
+    "spared",
+    ["-s 172.17.5.0/24 -j RETURN", "-p tcp -j RETURN", "-m set --match-set some src -j RETURN", "! -s 10.0.0.0/8 -j RETURN"],
+)  # fmt: skip
+def test_what_is_behind_a_rule_that_lets_some_go_is_shown(spared: str) -> None:
+    assert found(f"-A POSTROUTING {spared}\n-A POSTROUTING -j MASQUERADE") == ["-A POSTROUTING -j MASQUERADE"]
+
+
+def test_chains_that_no_pod_reaches_are_no_danger() -> None:
+    rule = "-A DOCKER -s 172.17.0.0/16 -j MASQUERADE"
+    assert found(rule) == []
+    assert found(f"-A POSTROUTING -s 10.0.0.0/8 -j DOCKER\n{rule}") == []
+    assert found(f"-A PREROUTING -j NETMAP --to 10.0.0.0/8\n-A PREROUTING -j DOCKER\n{rule}") == []
+    assert found(f"-A POSTROUTING -s 172.16.0.0/12 -g OTHER\n-A OTHER -j DOCKER\n-A DOCKER -j OTHER\n{rule}") == [rule]
+
+
 def test_kube_proxys_own_chain_is_known_by_the_mark_that_it_asks_for() -> None:
     kube_proxy = (
+        "-A POSTROUTING -j KUBE-POSTROUTING\n"
         "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN\n"
         "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0\n"
         "-A KUBE-POSTROUTING -j MASQUERADE --random-fully"
