@@ -159,14 +159,11 @@ def _check_fields(command: str, config: Mapping[str, Any]) -> None:
     for name in ("ipam", "args", "runtimeConfig", "prevResult", "dns", "container_settings"):
         if not isinstance(config.get(name) or {}, dict):
             raise CniError(Code.INVALID_CONFIG, f"{name}: must be an object", repr(config[name]))
-    for place in ("prevResult", "runtimeConfig"):
-        dns = (config.get(place) or {}).get("dns")
-        if not isinstance(dns or {}, dict):
-            raise CniError(Code.INVALID_CONFIG, f"{place}.dns: must be an object", repr(dns))
     if command == "CHECK" and not config.get("prevResult"):
         raise CniError(Code.INVALID_CONFIG, "prevResult: CHECK needs the result of the ADD")
     if command != "DEL":
         _check_previous(config.get("prevResult") or {})
+        _check_dns(config)
     kind = (config.get("ipam") or {}).get("type")
     if kind not in IPAM_TYPES:
         raise CniError(
@@ -175,6 +172,15 @@ def _check_fields(command: str, config: Mapping[str, Any]) -> None:
     mtu = config.get("mtu", 0)
     if not isinstance(mtu, int) or isinstance(mtu, bool) or (mtu and not 68 <= mtu <= 65535):
         raise CniError(Code.INVALID_CONFIG, f"mtu: {mtu!r} must be 0 (follow the pools) or a number from 68 to 65535")
+
+
+def _check_dns(config: Mapping[str, Any]) -> None:
+    places = {name: config.get(name) for name in ("prevResult", "runtimeConfig")}
+    places["args.cni"] = (config.get("args") or {}).get("cni")
+    for place, found in places.items():
+        dns = found.get("dns") if isinstance(found, dict) else None
+        if not isinstance(dns or {}, dict):
+            raise CniError(Code.INVALID_CONFIG, f"{place}.dns: must be an object", repr(dns))
 
 
 def _check_previous(previous: Mapping[str, Any]) -> None:

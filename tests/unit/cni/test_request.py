@@ -63,6 +63,11 @@ def test_a_deletion_needs_no_namespace() -> None:
     assert parse(sent(CNI_COMMAND="DEL", CNI_NETNS="")).netns == ""
 
 
+def test_a_deletion_is_not_refused_for_what_others_said() -> None:
+    odd = {"prevResult": {"dns": "x", "ips": [{"address": 5}]}, "runtimeConfig": {"dns": "x"}}
+    assert parse(sent(odd, CNI_COMMAND="DEL")).container == "abc"
+
+
 @pytest.mark.parametrize("command", ["GC", "STATUS"])
 def test_what_is_about_the_network_needs_no_container(command: str) -> None:
     assert parse(sent(CNI_COMMAND=command, CNI_CONTAINERID="", CNI_IFNAME="", CNI_NETNS="")).command == command
@@ -90,6 +95,7 @@ def test_what_is_about_the_network_needs_no_container(command: str) -> None:
         ({"prevResult": {"ips": [{"address": 5}]}}, Code.INVALID_CONFIG),
         ({"prevResult": {"dns": "x"}}, Code.INVALID_CONFIG),
         ({"runtimeConfig": {"dns": "192.0.2.53"}}, Code.INVALID_CONFIG),
+        ({"args": {"cni": {"dns": ["192.0.2.53"]}}}, Code.INVALID_CONFIG),
     ],
 )
 def test_a_bad_configuration_has_the_code_of_the_specification(config: Any, code: Code) -> None:
