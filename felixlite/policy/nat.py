@@ -70,7 +70,10 @@ def _spares(words: list[str], pool: Prefix) -> bool:
     asked = {word for word in words[2:] if word.startswith("-") or word == "!"}
     if not asked <= {"-s", "-d", "-j", "-m", "--comment"} or set(_after(words, "-m")) - {"comment"}:
         return False
-    nets = [Prefix.parse(net) for net in _after(words, "-s", "-d")]
+    try:
+        nets = [Prefix.parse(net) for net in _after(words, "-s", "-d")]
+    except ValueError:  # a mask with holes
+        return False
     return _after(words, "-j") in (["RETURN"], ["ACCEPT"]) and all(net.covers(pool) for net in nets)
 
 

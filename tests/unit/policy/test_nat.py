@@ -65,7 +65,7 @@ def test_what_is_behind_a_rule_that_lets_pods_go_is_no_danger(who: str) -> None:
 
 @pytest.mark.parametrize(
     "spared",
-    ["-s 172.17.5.0/24 -j RETURN", "-p tcp -j RETURN", "-m set --match-set some src -j RETURN", "! -s 10.0.0.0/8 -j RETURN"],
+    ["-s 172.17.5.0/24 -j RETURN", "-p tcp -j RETURN", "-m set --match-set some src -j RETURN", "! -s 10.0.0.0/8 -j RETURN", "-s 172.0.0.0/255.0.255.0 -j RETURN"],
 )  # fmt: skip
 def test_what_is_behind_a_rule_that_lets_some_go_is_shown(spared: str) -> None:
     assert found(f"-A POSTROUTING {spared}\n-A POSTROUTING -j MASQUERADE") == ["-A POSTROUTING -j MASQUERADE"]
