@@ -193,6 +193,32 @@ def test_what_comes_from_outside_through_a_node_port_meets_the_pods_policy(lab, 
         lab.by_address[NODE] = "node"
 
 
+LOOP_BACK = """\
+table ip kube-proxy {
+    chain nat-postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        ip saddr 10.65.0.1 ip daddr 10.65.0.1 masquerade
+    }
+}
+"""
+
+
+def test_a_pod_that_calls_itself_by_a_service_is_asked_about_like_any_other(lab, agent):
+    """It goes out and comes back, with the node's address, for from itself it would take nothing."""
+    hairpin = udp("10.65.0.1", SERVICE)
+    from_itself = policy("self", selector="app == 'a'", ingress=(rule(source=entity(selector="app == 'a'")),))
+    lab.node.command("nft", "-f", "-", stdin=LOOP_BACK)
+    try:
+        for keep in (False, True):
+            agent.converge(world(keep_pod_addresses=keep))
+            assert lab.arrived([hairpin]) == set()
+            agent.converge(world(from_itself, keep_pod_addresses=keep))
+            assert lab.arrived([hairpin], [hairpin]) == {hairpin}
+            assert lab.seen_from == {hairpin: NODE}
+    finally:
+        lab.node.command("nft", "delete", "table", "ip", "kube-proxy")
+
+
 @pytest.mark.parametrize("action", ["Drop", "Accept"])
 def test_what_pods_send_to_the_node_follows_the_endpoint_to_host_action(lab, agent, action):
     """By its own address, by a service with a backend in the node's network, by a port that no service has."""
