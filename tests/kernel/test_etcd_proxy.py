@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
@@ -33,6 +33,7 @@ def passed_on(client: socket.socket, etcd: Etcd, status: int) -> None:
         with suppress(OSError):
             while some := client.recv(65536):
                 server.sendall(some)
+            server.shutdown(socket.SHUT_RDWR)
 
     with client, socket.create_connection(("127.0.0.1", int(etcd.endpoint.rpartition(":")[2]))) as server:
         thread = threading.Thread(target=forward)
@@ -73,15 +74,12 @@ def proxy(etcd: Etcd, status: int) -> Iterator[str]:
 
 @pytest.mark.parametrize("status", [408, 502, 503, 504])
 def test_a_write_that_a_proxy_may_have_passed_on_is_not_tried_on_the_next_member(empty_etcd: Etcd, status: int) -> None:
-    there = connect(empty_etcd.url, {})
-    before = there.create(POOL, document(POOL))
-    with proxy(empty_etcd, status) as endpoint:
-        store = connect(f"etcd://{endpoint},{empty_etcd.endpoint}", {})
-        with pytest.raises(Unreachable, match=rf"{endpoint}.*{status}"):
-            store.update(POOL, document(POOL), before.revision)
-        now = store.get(POOL)  # as whoever lost an answer has to do it: read again
-        assert now is not None
-        assert now.revision != before.revision  # it was done
-        assert store.update(POOL, document(POOL), now.revision).revision != now.revision
-        store.close()
-    there.close()
+    with closing(connect(empty_etcd.url, {})) as there, proxy(empty_etcd, status) as endpoint:
+        before = there.create(POOL, document(POOL))
+        with closing(connect(f"etcd://{endpoint},{empty_etcd.endpoint}", {})) as store:
+            with pytest.raises(Unreachable, match=rf"{endpoint}.*{status}"):
+                store.update(POOL, document(POOL), before.revision)
+            now = store.get(POOL)  # as whoever lost an answer has to do it: read again
+            assert now is not None
+            assert now.revision != before.revision  # it was done
+            assert store.update(POOL, document(POOL), now.revision).revision != now.revision
