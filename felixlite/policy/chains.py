@@ -120,9 +120,8 @@ class Chains:
             named = " ".join(filter(None, (key[0], "/".join(filter(None, key[1:])))))
             self.failed[key] = f"{named}: denies whatever it selects: no rules can be made of it: {error!r}"
             self._render(key, _closed(policy), settings, fresh, {})
-            shut = self.rendered[
-                key
-            ]  # asked as the policy would be: endpoints do not look again when only its rules change
+            shut = self.rendered[key]
+            # asked as the policy would be: endpoints do not look again when only its rules change
             shut.steps = {d: step._replace(may_pass=may_pass(policy.rules(d))) for d, step in shut.steps.items()}
 
     def _render(
