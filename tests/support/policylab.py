@@ -120,7 +120,8 @@ class PolicyLab:
             found.update(self._received(0.002 if not waiting - found.keys() else 0.05))
             if not waiting - found.keys() or time.monotonic() > deadline:
                 break
-        found.update(self._received(0.002))
+        # where nothing was expected nothing has shown either that the kernel is through with all of them
+        found.update(self._received(0.002 if waiting else 0.02))
         strangers = found.keys() - numbered.keys()
         assert not strangers, f"{len(strangers)} packets of an earlier round came late"
         for number, (place, *_) in found.items():
