@@ -239,7 +239,8 @@ def _number(data: bytes, version: int, protocol: int) -> int | None:
         case 17:
             return struct.unpack_from("!I", inner, 8)[0] if len(inner) == 12 else None
         case 4:
-            return struct.unpack_from("!I", inner, 24)[0] if len(inner) == 28 else None
+            number: int = struct.unpack_from("!I", inner, 24)[0] if len(inner) == 28 else 0
+            return number or None  # without one it is a test's own
         case 132:
             return struct.unpack_from("!I", inner, 16)[0] if inner[12] == 1 else None
         case _:
