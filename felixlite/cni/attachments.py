@@ -33,6 +33,7 @@ from felixlite.cni.removals import Removals
 from felixlite.cni.request import Request
 from felixlite.cni.request import parse as parse_request
 from felixlite.cni.stages import Stopwatch
+from felixlite.datastore.layout import NoPlace
 from felixlite.datastore.store import Document, Entry, Key, Store, Write
 from felixlite.errors import Conflict, FelixliteError, Rejected
 from felixlite.ipam import assign as choice
@@ -250,7 +251,7 @@ class Attachments:
         """Addresses and WorkloadEndpoint. Answers the host's end that goes with them; None when the name belongs to a
         younger sandbox: then only the addresses go."""
         for attempt in range(LOST):
-            entry = self.store.get(who.endpoint)
+            entry = self._known(who.endpoint)
             is_ours = entry is None or container_of(entry) == request.container
             writes = [Write(entry.key, None, entry.revision)] if entry and is_ours else []
             try:
@@ -263,6 +264,12 @@ class Attachments:
         if is_ours and entry:  # else the core has heard of it, or never knew it
             self._tell_gone(who.endpoint)
         return (interface_of(entry) or who.host_interface) if is_ours else None
+
+    def _known(self, endpoint: Key) -> Entry | None:
+        try:
+            return self.store.get(endpoint)
+        except NoPlace:  # this store never had it
+            return None
 
     def _tell_gone(self, endpoint: Key) -> None:
         """The round takes the routes away. If it does not come in time, it comes later: the store knows already."""

@@ -86,9 +86,13 @@ def path_of(key: Key, group: str) -> str:
 
 
 def _pod_of(key: Key) -> str:
-    _, orchestrator, pod, _ = fromkubernetes.endpoint_parts(key.name)
+    _, orchestrator, pod, interface = fromkubernetes.endpoint_parts(key.name)
     if orchestrator != "k8s":
         raise ValueError("on Kubernetes only a pod has an endpoint; this container has no K8S_POD_NAME")
+    if interface != "eth0":
+        raise ValueError(
+            f"on Kubernetes a pod has one endpoint, that of its eth0; {interface} is another plugin's, or needs etcd"
+        )
     return pod
 
 

@@ -39,14 +39,16 @@ class KubernetesNode:
     def store_url(self) -> str:
         return f"kubernetes://{self.server.kubeconfig}"
 
-    def call(self, command: str, space: Namespace, name: str, container: str, **more: Any) -> dict[str, Any]:
+    def call(
+        self, command: str, space: Namespace, name: str, container: str, interface: str = "eth0", **more: Any
+    ) -> dict[str, Any]:
         config = {"cniVersion": "1.1.0", "name": "k8s-pod-network", "type": "felixlite", **more}
         config["socket"] = str(self.folder / "cni.sock")
         environment = {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": container,
             "CNI_NETNS": str(space.path),
-            "CNI_IFNAME": "eth0",
+            "CNI_IFNAME": interface,
             "CNI_PATH": str(self.folder),
             "CNI_ARGS": f"K8S_POD_NAMESPACE=default;K8S_POD_NAME={name}",
         }

@@ -71,6 +71,23 @@ def test_who_annotates_a_pod_takes_over_no_address(node: KubernetesNode) -> None
         assert f"ether saddr != {mac}" in node.rules()
 
 
+def test_what_has_no_place_in_kubernetes_is_refused_and_leaves_nothing(node: KubernetesNode) -> None:
+    """A second interface would overwrite the first one's address; a container that is no pod has no object."""
+    node.a_pod("web-0")
+    with pod("kn") as space:
+        node.add(space, "web-0", "c1")
+        before = node.annotations("web-0")
+        for name, interface in (("web-0", "net1"), ("", "net2")):
+            refused = node.call("ADD", space, name, "c1", interface)
+            assert "on Kubernetes" in refused["details"], refused
+            assert node.call("DEL", space, name, "c1", interface) == {}
+        assert [link["ifname"] for link in space.show("link")] == ["lo", "eth0"]
+        assert node.annotations("web-0") == before
+    patiently(lambda: not list((node.folder / "cni-notes").iterdir()))
+    for interface in ("net1", "net2"):
+        assert node.server.store.get(Key("IPAMHandle", f"k8s-pod-network.c1.{interface}")) is None
+
+
 def annotate(node: KubernetesNode, name: str, addresses: str) -> None:
     claim = {"cni.projectcalico.org/podIP": addresses, "cni.projectcalico.org/podIPs": addresses}
     node.change(Key("Pod", name, "default"), "metadata", annotations={**node.annotations(name), **claim})
