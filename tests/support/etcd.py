@@ -87,6 +87,7 @@ class Etcd:
 
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # until its last thread has stopped
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
